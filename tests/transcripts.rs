@@ -1,0 +1,1 @@
+//! The recorded transcripts, replayed against the real binaries.
