@@ -1,0 +1,166 @@
+//! What operators do to a topic and its channels, and how a topic tells about itself.
+
+use super::channel::Channel;
+use super::io::{Admin, ConnId, Effects, Notice, Refusal, Slot, ToConn};
+use super::stats::{ChannelStats, ConsumerStats, TopicStats};
+use super::{Context, Topic, log::Log};
+use crate::name::ChannelName;
+
+impl Topic {
+    /// Does what an operator asks for. Pauses are answered by the node, when they are saved.
+    pub(super) fn administer(&mut self, from: ConnId, slot: Slot, action: Admin, cx: &mut Context<'_>) {
+        let result = match action {
+            Admin::CreateChannel(name) => {
+                self.create_channel(name, cx);
+                Ok(())
+            }
+            Admin::DeleteChannel(name) => self.find(&name).map(|channel| self.delete_channel(channel, cx.out)),
+            Admin::EmptyChannel(name) => self.find(&name).map(|channel| self.channels[channel].empty(&mut self.log)),
+            Admin::PauseChannel(name, paused) => match self.find(&name) {
+                Ok(channel) => {
+                    let (channel, mut turn) = self.turn(channel, cx);
+                    channel.paused = paused;
+                    channel.dispatch(&mut turn);
+                    let topic = self.name.clone();
+                    cx.out.notices.push(Notice::ChannelPaused { topic, channel: name, paused, from, slot });
+                    return;
+                }
+                Err(refusal) => Err(refusal),
+            },
+            Admin::EmptyTopic => {
+                self.empty();
+                Ok(())
+            }
+            Admin::PauseTopic(paused) => {
+                self.paused = paused;
+                let topic = self.name.clone();
+                cx.out.notices.push(Notice::TopicPaused { topic, paused, from, slot });
+                return self.fan_out(cx);
+            }
+            Admin::DeleteTopic => {
+                self.delete(cx.out);
+                Ok(())
+            }
+        };
+        cx.out.tell(from, ToConn::Reply { slot, result });
+    }
+
+    fn find(&self, name: &ChannelName) -> Result<usize, Refusal> {
+        self.by_name.get(name).copied().ok_or(Refusal::NoChannel)
+    }
+
+    /// Drops what has not been given to channels.
+    fn empty(&mut self) {
+        self.counters.emptied += self.depth();
+        if self.depth() > 0 {
+            self.channels.iter_mut().for_each(|(_, channel)| channel.skip());
+        }
+        self.drop_backlog();
+    }
+
+    /// Removes a channel; an ephemeral topic goes with its last one.
+    pub(super) fn delete_channel(&mut self, channel: usize, out: &mut Effects) {
+        let mut deleted = self.channels.remove(channel);
+        deleted.disconnect(out);
+        deleted.empty(&mut self.log);
+        self.by_name.remove(&deleted.name);
+        self.members.retain(|_, member| member.channel != channel);
+        self.last_member = None;
+        out.notices.push(Notice::ChannelDeleted(self.name.clone(), deleted.name));
+        if self.name.is_ephemeral() && self.channels.is_empty() {
+            self.delete(out);
+        }
+    }
+
+    fn delete(&mut self, out: &mut Effects) {
+        for (_, channel) in &self.channels {
+            channel.disconnect(out);
+        }
+        self.channels.clear();
+        self.by_name.clear();
+        self.members.clear();
+        self.last_member = None;
+        self.log = Log::new(self.budget.clone());
+        self.fan = self.log.end();
+        self.backlog = 0;
+        self.backlog_deferred.clear();
+        self.gone = true;
+        out.notices.push(Notice::TopicDeleted(self.name.clone()));
+    }
+
+    /// Whether the topic was deleted.
+    pub const fn is_gone(&self) -> bool {
+        self.gone
+    }
+
+    /// Whether it gives no messages to channels.
+    pub const fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Sets a topic up as `nsqd.dat` lists it, before anything else happens to it.
+    pub fn restore(&mut self, paused: bool, channels: impl IntoIterator<Item = (ChannelName, bool)>) {
+        self.paused = paused;
+        for (name, paused) in channels {
+            let mut channel = Channel::new(name.clone());
+            channel.paused = paused;
+            let channel = self.channels.insert(channel);
+            self.by_name.insert(name, channel);
+        }
+    }
+
+    /// Whether the topic has that channel.
+    pub fn has_channel(&self, name: &ChannelName) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// The topic at this moment; only that channel's if one is named, clients only if asked for.
+    pub fn stats(&self, channel: Option<&str>, clients: bool) -> TopicStats {
+        let channels = self.by_name.iter().filter(|(name, _)| channel.is_none_or(|wanted| wanted == name.as_str()));
+        TopicStats {
+            name: self.name.clone(),
+            channels: channels.map(|(_, &channel)| self.channel_stats(&self.channels[channel], clients)).collect(),
+            depth: self.depth(),
+            backend_depth: self.backend_depth(self.depth(), false),
+            message_count: self.counters.messages,
+            message_bytes: self.counters.bytes,
+            paused: self.paused,
+            memory: self.log.bytes(),
+        }
+    }
+
+    fn channel_stats(&self, channel: &Channel, clients: bool) -> ChannelStats {
+        let counters = channel.counters;
+        let client = |member: &super::consumers::Member| ConsumerStats {
+            conn: member.conn,
+            client: member.settings.client.clone(),
+            closing: member.closing,
+            ready_count: member.rdy,
+            in_flight_count: member.in_flight,
+            message_count: member.delivered,
+            finish_count: member.finished,
+            requeue_count: member.requeued,
+        };
+        ChannelStats {
+            name: channel.name.clone(),
+            depth: channel.depth(),
+            backend_depth: self.backend_depth(channel.depth(), channel.name.is_ephemeral()),
+            in_flight_count: channel.flights.len(),
+            deferred_count: channel.deferred(),
+            message_count: counters.messages,
+            requeue_count: counters.requeued,
+            timeout_count: counters.timed_out,
+            finish_count: counters.finished,
+            dropped_count: counters.sampled + counters.emptied + counters.skipped,
+            client_count: channel.consumers.len(),
+            clients: if clients { channel.consumers.iter().map(client).collect() } else { Default::default() },
+            paused: channel.paused,
+        }
+    }
+
+    /// What is beyond `--mem-queue-size` counts as on disk, wherever the bytes are; ephemeral queues have no disk.
+    fn backend_depth(&self, depth: u64, ephemeral: bool) -> u64 {
+        let ephemeral = ephemeral || self.name.is_ephemeral();
+        if ephemeral { 0 } else { depth.saturating_sub(self.options.mem_queue_size) }
+    }
+}

@@ -1,0 +1,398 @@
+//! A topic: its log, its channels, and the rules by which messages move from one to the others.
+//!
+//! [`Topic::handle`] applies inputs one by one, each to its fixed point: after it, no message that could go to a channel
+//! or a consumer is left behind, so that batches save locks and wakes but change nothing. It stops early when it has
+//! done enough for one turn; what is left of the batch is for the next. All effects go into the caller's buffer.
+
+mod admin;
+mod channel;
+mod check;
+mod consumers;
+mod flights;
+pub mod io;
+mod log;
+pub mod stats;
+#[cfg(test)]
+mod tests;
+
+use crate::budget::Budget;
+use crate::message::{Bodies, IdMaker, MessageId, PAYLOAD_HEADER};
+use crate::name::{ChannelName, TopicName};
+use crate::options::Options;
+use crate::random::{Random, seed_for};
+use crate::time::{Duration, Instant, Now};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use channel::{Channel, Turn};
+use io::{ConnId, Consumer, Effects, Input, Notice, Refusal, Slot, ToConn, Verb};
+use log::{Loc, Log, Record};
+use slab::Slab;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Topic {
+    name: TopicName,
+    options: Arc<Options>,
+    budget: Budget,
+    random: Random,
+    ids: IdMaker,
+    log: Log,
+    /// Up to where messages have been given to channels.
+    fan: Loc,
+    /// Messages beyond `fan`: plain ones, and deferred ones with their time.
+    backlog: u64,
+    backlog_deferred: VecDeque<(Loc, Instant)>,
+    paused: bool,
+    channels: Slab<Channel>,
+    by_name: BTreeMap<ChannelName, usize>,
+    members: BTreeMap<ConnId, Member>,
+    last_member: Option<(ConnId, Member)>,
+    /// Not after the first time that something is due.
+    wake: Option<Instant>,
+    counters: Counters,
+    gone: bool,
+}
+
+/// What one call of [`Topic::handle`] came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// The batch is empty.
+    All,
+    /// Enough for one turn: let others have the lock, then call again with what is left of the batch.
+    Some,
+    /// The topic was deleted; what is left of the batch has to go to its successor.
+    Gone,
+}
+
+/// What one call of [`Topic::handle`] works with.
+struct Context<'a> {
+    now: Now,
+    out: &'a mut Effects,
+    /// Bytes that may still be published or handed out; below zero the turn is over.
+    budget: isize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    channel: usize,
+    consumer: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    messages: u64,
+    bytes: u64,
+    fanned_out: u64,
+    /// Dropped by an operator's empty.
+    emptied: u64,
+    /// Dropped because the topic is ephemeral and nobody takes its messages.
+    overflowed: u64,
+}
+
+/// How much is done under one hold of the lock: inputs, and bytes published or handed out.
+const INPUTS_A_TURN: usize = 256;
+const BYTES_A_TURN: usize = 256 * 1024;
+
+impl Topic {
+    /// A topic without messages or channels. `seed` is the process's; the name makes it the topic's.
+    pub fn new(name: TopicName, options: Arc<Options>, budget: Budget, seed: u64) -> Self {
+        let log = Log::new(budget.clone());
+        Self {
+            random: Random::new(seed_for(seed, name.as_str())),
+            ids: IdMaker::new(options.node_id),
+            fan: log.end(),
+            log,
+            name,
+            options,
+            budget,
+            backlog: 0,
+            backlog_deferred: VecDeque::new(),
+            paused: false,
+            channels: Slab::new(),
+            by_name: BTreeMap::new(),
+            members: BTreeMap::new(),
+            last_member: None,
+            wake: None,
+            counters: Counters::default(),
+            gone: false,
+        }
+    }
+
+    /// Its name.
+    pub const fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Does what is due, then applies the inputs in order. An empty batch is a tick, and too early a tick does nothing.
+    pub fn handle(&mut self, now: Now, batch: &mut VecDeque<Input>, out: &mut Effects) -> Handled {
+        let mut inputs = INPUTS_A_TURN;
+        let cx = &mut Context { now, out, budget: BYTES_A_TURN as isize };
+        if self.wake.is_some_and(|wake| wake <= now.instant) {
+            self.expire(cx);
+        }
+        while !self.gone {
+            let Some(input) = batch.pop_front() else { return Handled::All };
+            self.apply(input, batch, cx);
+            inputs -= 1;
+            if (inputs == 0 || cx.budget < 0) && !batch.is_empty() && !self.gone {
+                return Handled::Some;
+            }
+        }
+        Handled::Gone
+    }
+
+    /// When the topic wants to be called, at the latest: a timeout or a deferral may be due then.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.wake.filter(|_| !self.gone)
+    }
+
+    fn apply(&mut self, input: Input, batch: &mut VecDeque<Input>, cx: &mut Context<'_>) {
+        match input {
+            Input::Finish { conn, id, after } => {
+                let done = self.in_channel(conn, cx, |channel, consumer, turn| channel.finish(consumer, id, turn.log));
+                tell_failure(done, conn, id, after, Verb::Fin, cx);
+            }
+            Input::Requeue { conn, id, delay, after } => {
+                let done =
+                    self.in_channel(conn, cx, |channel, consumer, turn| channel.requeue(consumer, id, delay, turn));
+                tell_failure(done, conn, id, after, Verb::Req, cx);
+            }
+            Input::Touch { conn, id, after } => {
+                let done = self.in_channel(conn, cx, |channel, consumer, turn| channel.touch(consumer, id, turn));
+                tell_failure(done, conn, id, after, Verb::Touch, cx);
+            }
+            Input::Ready { conn, count } => {
+                let _ = self.in_channel(conn, cx, |channel, consumer, _| {
+                    channel.consumers.set_ready(consumer, count);
+                    Ok(())
+                });
+            }
+            Input::Room { conn, bytes } => {
+                let _ = self.in_channel(conn, cx, |channel, consumer, _| {
+                    channel.consumers.room(consumer, bytes);
+                    Ok(())
+                });
+            }
+            Input::Close { conn, slot } => {
+                let result = self.in_channel(conn, cx, |channel, consumer, _| {
+                    channel.consumers.close(consumer);
+                    Ok(())
+                });
+                // A consumer whose channel has gone is about to be disconnected.
+                cx.out.tell(conn, ToConn::Reply { slot, result: result.or(Ok(())) });
+            }
+            Input::Publish { from, slot, mut bodies, defer } => {
+                match self.publish(&mut bodies, defer, cx) {
+                    Ok(()) if !bodies.is_empty() => {
+                        batch.push_front(Input::Publish { from, slot, bodies, defer });
+                    }
+                    result => cx.out.tell(from, ToConn::Reply { slot, result }),
+                }
+                self.fan_out(cx);
+            }
+            Input::Subscribe { conn, slot, channel, consumer } => {
+                let result = self.subscribe(conn, channel, consumer, cx);
+                cx.out.tell(conn, ToConn::Reply { slot, result });
+            }
+            Input::Leave { conn } => self.leave(conn, cx.out),
+            Input::Admin { from, slot, action } => self.administer(from, slot, action, cx),
+        }
+    }
+
+    /// Lets the consumer's channel do something, then hands out what that made possible.
+    #[inline]
+    fn in_channel(
+        &mut self,
+        conn: ConnId,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Channel, u32, &mut Turn<'_>) -> Result<(), Refusal>,
+    ) -> Result<(), Refusal> {
+        let Member { channel, consumer } = self.member(conn).ok_or(Refusal::NotInFlight)?;
+        let (channel, mut turn) = self.turn(channel, cx);
+        let result = act(channel, consumer, &mut turn);
+        channel.dispatch(&mut turn);
+        result
+    }
+
+    /// A channel, and what it works with.
+    #[inline]
+    fn turn<'a>(&'a mut self, channel: usize, cx: &'a mut Context<'_>) -> (&'a mut Channel, Turn<'a>) {
+        let Self { channels, log, random, options, wake, .. } = self;
+        let Context { now, out, budget } = cx;
+        (&mut channels[channel], Turn { now: *now, log, out, random, options, wake, budget })
+    }
+
+    #[inline]
+    fn member(&mut self, conn: ConnId) -> Option<Member> {
+        if let Some((last, member)) = self.last_member
+            && last == conn
+        {
+            return Some(member);
+        }
+        let member = *self.members.get(&conn)?;
+        self.last_member = Some((conn, member));
+        Some(member)
+    }
+
+    /// Appends bodies to the log, as many as fit into this turn.
+    fn publish(&mut self, bodies: &mut Bodies, defer: Duration, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        if !self.budget.fits(bodies.body_bytes()) {
+            return Err(Refusal::QueueFull);
+        }
+        if self.log.wants_sweep() {
+            self.carry_stragglers();
+        }
+        // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
+        let bounded = self.name.is_ephemeral() && (self.paused || self.channels.is_empty());
+        let mut room = if bounded { self.options.mem_queue_size.saturating_sub(self.depth()) } else { u64::MAX };
+        let mut more = bodies.body_bytes() + bodies.len() * (log::RECORD_HEADER + PAYLOAD_HEADER);
+        bodies.take_while(|body| {
+            self.counters.messages += 1;
+            self.counters.bytes += body.len() as u64;
+            cx.budget -= body.len() as isize;
+            if room == 0 {
+                self.counters.overflowed += 1;
+                return cx.budget >= 0;
+            }
+            room -= 1;
+            more = more.saturating_sub(body.len());
+            let record = Record { time: cx.now.timestamp, id: self.ids.next(cx.now.timestamp), body, defer };
+            let loc = self.log.append(record, more);
+            if defer.is_zero() {
+                self.backlog += 1;
+            } else {
+                self.backlog_deferred.push_back((loc, cx.now.instant + defer));
+            }
+            cx.budget >= 0
+        });
+        Ok(())
+    }
+
+    /// Gives messages to all channels, unless there is none or the topic is paused.
+    fn fan_out(&mut self, cx: &mut Context<'_>) {
+        if self.paused || self.channels.is_empty() || self.depth() == 0 {
+            return;
+        }
+        let mem_queue_size = self.options.mem_queue_size;
+        for (_, channel) in &mut self.channels {
+            if self.backlog > 0 {
+                channel.admit(self.fan, self.backlog, &mut self.log, mem_queue_size);
+            }
+            for &(loc, due) in &self.backlog_deferred {
+                channel.admit_deferred(loc, due, &mut self.log);
+            }
+        }
+        if let Some(due) = self.backlog_deferred.iter().map(|&(_, due)| due).min() {
+            self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
+        }
+        self.counters.fanned_out += self.depth();
+        self.drop_backlog();
+        for channel in 0..self.channels.capacity() {
+            if self.channels.contains(channel) {
+                let (channel, mut turn) = self.turn(channel, cx);
+                channel.dispatch(&mut turn);
+            }
+        }
+    }
+
+    /// Forgets what was not given to channels, because it was just now or is not to be.
+    fn drop_backlog(&mut self) {
+        self.log.fanned_out(self.fan);
+        self.fan = self.log.end();
+        self.backlog = 0;
+        self.backlog_deferred.clear();
+    }
+
+    /// Messages not given to channels yet.
+    fn depth(&self) -> u64 {
+        self.backlog + self.backlog_deferred.len() as u64
+    }
+
+    /// Copies the few messages that keep large chunks alive to the end of the log.
+    #[cold]
+    fn carry_stragglers(&mut self) {
+        let cursors = self.channels.iter().filter_map(|(_, channel)| channel.cursor());
+        let oldest = cursors.chain([self.fan]).min_by_key(|cursor| self.log.distance(*cursor)).unwrap_or(self.fan);
+        let sparse = self.log.sparse(oldest, self.channels.len() as u32);
+        let mut moved: BTreeMap<Loc, Loc> = BTreeMap::new();
+        for (_, channel) in &mut self.channels {
+            channel.relocate(|loc| {
+                if sparse.contains(&loc.chunk) {
+                    let new = *moved.entry(*loc).or_insert_with(|| self.log.carry(*loc));
+                    self.log.keep(new);
+                    self.log.done(*loc);
+                    *loc = new;
+                }
+            });
+        }
+        self.log.swept();
+    }
+
+    /// Puts back what is due in every channel, and hands it out.
+    #[cold]
+    fn expire(&mut self, cx: &mut Context<'_>) {
+        self.wake = None;
+        for channel in 0..self.channels.capacity() {
+            if self.channels.contains(channel) {
+                let (channel, mut turn) = self.turn(channel, cx);
+                if let Some(next) = channel.expire(turn.now.instant) {
+                    turn.wake_at(next);
+                }
+                channel.dispatch(&mut turn);
+            }
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        conn: ConnId,
+        name: ChannelName,
+        consumer: Consumer,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let limit = self.options.max_channel_consumers;
+        let present = self.by_name.get(&name).map_or(0, |&channel| self.channels[channel].consumers.len());
+        if limit > 0 && present >= limit {
+            return Err(Refusal::TooManyConsumers { topic: self.name.clone(), channel: name, limit });
+        }
+        let channel = self.create_channel(name, cx);
+        let consumer = self.channels[channel].join(conn, consumer);
+        self.members.insert(conn, Member { channel, consumer });
+        Ok(())
+    }
+
+    /// The channel of that name; a new one starts where fan-out stands, so the first one gets the backlog.
+    fn create_channel(&mut self, name: ChannelName, cx: &mut Context<'_>) -> usize {
+        if let Some(&channel) = self.by_name.get(&name) {
+            return channel;
+        }
+        let channel = self.channels.insert(Channel::new(name.clone()));
+        self.by_name.insert(name.clone(), channel);
+        cx.out.notices.push(Notice::ChannelCreated(self.name.clone(), name));
+        self.fan_out(cx);
+        channel
+    }
+
+    fn leave(&mut self, conn: ConnId, out: &mut Effects) {
+        self.last_member = None;
+        let Some(Member { channel, consumer }) = self.members.remove(&conn) else { return };
+        let left = &mut self.channels[channel];
+        left.consumers.leave(consumer);
+        if left.name.is_ephemeral() && left.consumers.len() == 0 {
+            self.delete_channel(channel, out);
+        }
+    }
+}
+
+fn tell_failure(
+    result: Result<(), Refusal>,
+    conn: ConnId,
+    id: MessageId,
+    after: Slot,
+    verb: Verb,
+    cx: &mut Context<'_>,
+) {
+    if let Err(why) = result {
+        cx.out.tell(conn, ToConn::Failed { after, verb, id, why });
+    }
+}
