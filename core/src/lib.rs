@@ -14,6 +14,7 @@ pub mod budget;
 pub mod client;
 pub mod message;
 pub mod name;
+pub mod node;
 pub mod options;
 pub mod random;
 pub mod session;

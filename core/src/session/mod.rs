@@ -1,7 +1,23 @@
 //! One connection's protocol: bytes become commands for topics, replies and deliveries become frames
 //! (spec: nsqd_protocol §1).
 //!
-//! Under construction: the shape below is stable, the bodies follow.
+//! Depends on nothing but the bytes, `now` and the [`Options`]: how the bytes are cut makes no difference. Replies
+//! leave in the order of their commands; a fatal error is the last thing sent, and nothing is read after it.
+//!
+//! `reading` cuts bytes into pieces, `commands` gives them meaning, `replies` keeps the order, `text` has the errors.
+
+mod body;
+mod commands;
+mod frame;
+mod identify;
+mod line;
+mod pulse;
+mod quote;
+mod reading;
+mod replies;
+#[cfg(test)]
+mod tests;
+mod text;
 
 use crate::client::ClientInfo;
 use crate::name::TopicName;
@@ -9,10 +25,14 @@ use crate::options::Options;
 use crate::time::{Duration, Instant, Now};
 use crate::topic::io::{ConnId, Input, ToConn};
 use alloc::collections::VecDeque;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
+use identify::Output;
+use pulse::Pulse;
+use reading::{End, Reading};
+use replies::Replies;
 
 /// A decoded command that concerns a topic.
 #[derive(Clone, Debug)]
@@ -47,16 +67,31 @@ pub enum State {
 /// The protocol of one connection.
 #[derive(Debug)]
 pub struct Session {
+    conn: ConnId,
+    options: Arc<Options>,
     client: Arc<ClientInfo>,
+    output: Output,
+    /// IDENTIFY was answered.
+    identified: bool,
+    state: State,
+    reading: Reading,
+    /// How many bytes the last read left over.
+    left: usize,
+    /// The topic named last.
+    topic: Option<TopicName>,
+    replies: Replies,
+    pulse: Pulse,
+    /// Nothing more comes in or goes out.
+    finished: bool,
 }
 
 impl Session {
-    /// A connection accepted at `now` from `remote_address` (`ip:port`).
+    /// A connection accepted at `now` from `remote_address`, as `ip:port`; one without a port has no IP either.
     pub fn new(now: Now, conn: ConnId, remote_address: String, options: Arc<Options>) -> Self {
-        let _ = (conn, &options);
+        let ip = remote_address.rsplit_once(':').map_or("", |(ip, _)| ip.trim_matches(['[', ']']));
         let client = ClientInfo {
-            client_id: String::new(),
-            hostname: String::new(),
+            client_id: ip.to_string(),
+            hostname: ip.to_string(),
             user_agent: String::new(),
             topology_region: String::new(),
             topology_zone: String::new(),
@@ -65,27 +100,58 @@ impl Session {
             sample_rate: 0,
             msg_timeout: options.msg_timeout,
         };
-        Self { client: Arc::new(client) }
+        Self {
+            conn,
+            client: Arc::new(client),
+            output: Output::new(&options),
+            identified: false,
+            state: State::Init,
+            reading: Reading::Magic,
+            left: 0,
+            topic: None,
+            replies: Replies::default(),
+            pulse: Pulse::new(options.heartbeat_interval, now.instant),
+            finished: false,
+            options,
+        }
     }
 
     /// Decodes all complete commands in `bytes`, consuming them, and appends those that concern a topic to `out`; an
     /// unfinished one stays in `bytes` for the next call. Everything else the session answers itself. Never fails: a
     /// fatal error becomes the last reply, and nothing is read after it.
     pub fn read(&mut self, now: Now, bytes: &mut BytesMut, out: &mut VecDeque<Command>) {
-        let _ = (now, bytes, out);
+        let mut heard = self.reading.is_inside_command() && bytes.len() > self.left;
+        while !matches!(self.reading, Reading::Ended) {
+            match self.step(now, bytes, out) {
+                Ok(true) => heard = true,
+                Ok(false) => break,
+                Err(End) => self.reading = Reading::Ended,
+            }
+        }
+        if heard {
+            self.pulse.hear(now.instant);
+        }
+        if matches!(self.reading, Reading::Ended) {
+            bytes.clear();
+        }
+        self.left = bytes.len();
     }
 
     /// The peer will send no more. An unfinished body is answered with its "failed to read ..." error; the connection
     /// ends after the replies before it.
     pub fn eof(&mut self, now: Now) {
-        let _ = now;
+        self.pulse.hear(now.instant);
+        if let Some(fatal) = self.reading.unread() {
+            self.replies.push_fatal(&fatal);
+        }
+        self.reading = Reading::Ended;
     }
 
     /// Appends to `out` what topics had to say to this connection: message frames and, at their places between them
     /// and in the order of their slots, replies; then what [`flush`](Self::flush) would. Empties `events` and `frames`.
     ///
-    /// Returns how many bytes of message frames went into `out`, which is what the consumer's credit
-    /// ([`Input::Room`]) may be given back for once `out` is written: frames wait in here while SUB's own reply does.
+    /// Returns how many bytes of message frames went into `out`. So many, and no more, may be reported as
+    /// [`Input::Room`] once `out` is written: frames wait in here while SUB's own reply does.
     pub fn write(
         &mut self,
         now: Now,
@@ -93,47 +159,131 @@ impl Session {
         frames: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) -> usize {
-        let _ = (now, events, out);
-        frames.len()
+        let mut sent = 0;
+        for (at, event) in events.drain(..) {
+            if self.finished {
+                break;
+            }
+            let at = at.clamp(sent, frames.len());
+            self.replies.deliver(&frames[sent..at], out);
+            sent = at;
+            self.event(now, event, out);
+        }
+        if self.finished {
+            // What a topic says after the end is for nobody.
+        } else if sent == 0 {
+            self.replies.deliver_all(frames, out);
+        } else {
+            self.replies.deliver(&frames[sent..], out);
+        }
+        frames.clear();
+        self.flush(now, out);
+        self.replies.take_delivered()
     }
 
-    /// Appends to `out` the replies of its own that are ready and a heartbeat if one is due; gives up on a silent peer.
+    /// Appends to `out` the replies of its own that are ready, and a heartbeat if one is due; gives up a peer that has
+    /// been silent for too long.
     pub fn flush(&mut self, now: Now, out: &mut Vec<u8>) {
-        let _ = (now, out);
+        if self.finished {
+            return;
+        }
+        self.send(now, out);
+        if self.silence_due().is_some_and(|due| due <= now.instant) {
+            self.hang_up();
+        } else if self.heartbeat_due().is_some_and(|due| due <= now.instant) && self.pulse.beats(now.instant) {
+            out.extend_from_slice(frame::HEARTBEAT);
+        }
     }
 
     /// When to call [`flush`](Self::flush) at the latest: a heartbeat is due, or the peer's silence too long.
     pub fn deadline(&self) -> Option<Instant> {
-        None
+        [self.heartbeat_due(), self.silence_due()].into_iter().flatten().min()
     }
 
-    /// Hang up once `out` is written: a fatal error was sent, the peer was silent too long, its channel was deleted,
-    /// or it closed and all replies are out. Ask after the effects of all commands read were given to
-    /// [`write`](Self::write).
+    /// Hang up once `out` is written: a fatal error was sent, the peer was silent for too long, its channel was
+    /// deleted, or it sends no more and all replies are out. Ask after what topics had to say to the commands read was
+    /// given to [`write`](Self::write).
     pub fn is_finished(&self) -> bool {
-        false
+        self.finished || matches!(self.reading, Reading::Ended) && self.replies.is_empty()
     }
 
-    /// How many replies have not gone out yet: the driver stops reading when they become too many.
+    /// How many replies and failures have not gone out; there may be thousands after one read. The driver stops
+    /// reading while they are too many.
     pub fn awaits(&self) -> usize {
-        0
+        self.replies.len()
     }
 
     /// How far the connection is, for stats.
     pub fn state(&self) -> State {
-        State::Init
+        self.state
     }
 
-    /// Who the peer says it is.
+    /// Who the peer says it is; another one after each IDENTIFY.
     pub fn client(&self) -> &Arc<ClientInfo> {
         &self.client
     }
 
     /// The interval of heartbeats, which is also how long a write may take; `None` if the client switched them off.
     pub fn heartbeat_interval(&self) -> Option<Duration> {
-        None
+        self.pulse.interval()
+    }
+
+    fn event(&mut self, now: Now, event: ToConn, out: &mut Vec<u8>) {
+        match event {
+            ToConn::Reply { slot, result } => {
+                if self.replies.answer(slot, &result) {
+                    self.reading = Reading::Ended;
+                }
+                self.send(now, out);
+            }
+            ToConn::Failed { after, verb, id, why } => self.replies.fail(after, verb, id, &why, out),
+            ToConn::Disconnect => {
+                self.send(now, out);
+                self.hang_up();
+            }
+        }
+    }
+
+    /// Sends the replies that are ready. Patience starts anew when the peer has been told all it asked for.
+    fn send(&mut self, now: Now, out: &mut Vec<u8>) {
+        let waiting = !self.replies.is_empty();
+        if self.replies.send(out) {
+            self.hang_up();
+        } else if waiting && self.replies.is_empty() {
+            self.pulse.hear(now.instant);
+        }
+    }
+
+    fn hang_up(&mut self) {
+        self.finished = true;
+        self.reading = Reading::Ended;
+        self.replies.clear();
+    }
+
+    /// Heartbeats start when the peer has said that it speaks this protocol.
+    fn heartbeat_due(&self) -> Option<Instant> {
+        let beating = !self.is_finished() && !matches!(self.reading, Reading::Magic);
+        beating.then(|| self.pulse.heartbeat_due()).flatten()
+    }
+
+    /// A peer that awaits a reply may be silent, and its driver may have stopped reading.
+    fn silence_due(&self) -> Option<Instant> {
+        let listening = self.replies.is_empty() && !matches!(self.reading, Reading::Ended);
+        listening.then(|| self.pulse.silence_due()).flatten()
     }
 
     /// Panics if an invariant does not hold.
-    pub fn check(&self) {}
+    pub fn check(&self) {
+        self.replies.check();
+        if let Reading::MpubItems(items) = &self.reading {
+            items.check();
+        }
+        let ended = matches!(self.reading, Reading::Ended);
+        assert!(!self.replies.has_fatal() || ended, "reads on after a fatal error");
+        assert!(!ended || self.left == 0 || self.finished, "keeps bytes that are of no use");
+        assert!(!self.finished || ended && self.replies.is_empty(), "has things to say after the end");
+        assert!(self.state == State::Init || self.pulse.interval().is_some(), "a consumer without heartbeats");
+        assert!(!self.identified || !matches!(self.reading, Reading::Magic), "IDENTIFY before the magic");
+        assert!(self.deadline().is_none() || !self.is_finished(), "waits after the end");
+    }
 }

@@ -44,6 +44,9 @@ pub enum Input {
     Admin { from: ConnId, slot: Slot, action: Admin },
 }
 
+/// Bytes of frames that may wait for a consumer's socket, unless its connection says otherwise.
+pub const OUTBOX_LIMIT: usize = 64 * 1024;
+
 /// A consumer as SUB brings it.
 #[derive(Clone, Debug)]
 pub struct Consumer {
@@ -141,6 +144,8 @@ pub enum Refusal {
     QueueFull,
     /// The topic, or the process, is going away.
     Exiting,
+    /// The change could not be written to `nsqd.dat`.
+    NotSaved,
     /// There is no such channel.
     NoChannel,
 }

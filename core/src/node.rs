@@ -1,0 +1,289 @@
+//! The node: the directory of topics and channels, and when `nsqd.dat` has to be written (spec: nsqd_protocol §3.2).
+//!
+//! Notices of topics come in, in the order in which things happened; out go wishes to save, one at a time and always the
+//! latest state, and the answers to pauses once a save at least as new is done. It sees no message.
+
+use crate::name::{ChannelName, TopicName};
+use crate::topic::io::{ConnId, Notice, Refusal, Slot};
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use serde::{Deserialize, Serialize};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Node {
+    version: String,
+    topics: BTreeMap<TopicName, Entry>,
+    /// Counts the changes.
+    generation: u64,
+    saved: u64,
+    saving: bool,
+    waiting: VecDeque<(u64, ConnId, Slot)>,
+}
+
+/// A topic as the directory knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// It gives no messages to channels.
+    pub paused: bool,
+    /// Its channels, and which of them are paused.
+    pub channels: BTreeMap<ChannelName, bool>,
+}
+
+/// What the node wants done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodeEffect {
+    /// Take a [`snapshot`](Node::snapshot), write it to `nsqd.dat`, and say when it is [`saved`](Node::saved).
+    Save,
+    /// The answer to a slot.
+    Reply {
+        /// Whose.
+        conn: ConnId,
+        /// Which.
+        slot: Slot,
+        /// Whether the pause is saved.
+        result: Result<(), Refusal>,
+    },
+}
+
+impl Node {
+    /// A node with the topics that `nsqd.dat` listed; it wants to be saved once.
+    pub fn new(version: &str, topics: BTreeMap<TopicName, Entry>) -> Self {
+        Self { version: version.to_string(), topics, generation: 1, ..Self::default() }
+    }
+
+    /// What is in the directory.
+    pub const fn topics(&self) -> &BTreeMap<TopicName, Entry> {
+        &self.topics
+    }
+
+    /// Takes notices, in order.
+    pub fn handle(&mut self, notices: impl IntoIterator<Item = Notice>, out: &mut Vec<NodeEffect>) {
+        for notice in notices {
+            self.take(notice, out);
+        }
+        self.save(out);
+    }
+
+    /// The state to write, and its generation.
+    pub fn snapshot(&self) -> (u64, Vec<u8>) {
+        let channel = |(name, &paused): (&ChannelName, &bool)| Listed { name: name.to_string(), paused, channels: () };
+        let topic = |(name, entry): (&TopicName, &Entry)| Listed {
+            name: name.to_string(),
+            paused: entry.paused,
+            channels: none_if_empty(entry.channels.iter().map(channel).collect()),
+        };
+        let topics = none_if_empty(self.topics.iter().map(topic).collect());
+        let file = File { topics, version: self.version.clone() };
+        let bytes = serde_json::to_vec(&file).expect("names and flags are valid JSON");
+        (self.generation, bytes)
+    }
+
+    /// That generation was written, or not; whoever waited for it is answered.
+    pub fn saved(&mut self, generation: u64, result: Result<(), Refusal>, out: &mut Vec<NodeEffect>) {
+        self.saving = false;
+        while let Some((_, conn, slot)) = self.waiting.pop_front_if(|(wanted, ..)| *wanted <= generation) {
+            out.push(NodeEffect::Reply { conn, slot, result: result.clone() });
+        }
+        // A save that failed is tried again with the next change, not at once and for ever.
+        self.saved = generation;
+        self.save(out);
+    }
+
+    /// Whether the last change is on disk, or its failure to get there was reported.
+    pub const fn is_saved(&self) -> bool {
+        self.saved == self.generation
+    }
+
+    fn take(&mut self, notice: Notice, out: &mut Vec<NodeEffect>) {
+        match notice {
+            Notice::TopicCreated(topic) => self.change(&topic.clone(), |topics| {
+                topics.entry(topic).or_default();
+            }),
+            Notice::TopicDeleted(topic) => self.change(&topic, |topics| {
+                topics.remove(&topic);
+            }),
+            Notice::ChannelCreated(topic, channel) => self.change_channel(&topic, &channel, |channels| {
+                channels.entry(channel.clone()).or_default();
+            }),
+            Notice::ChannelDeleted(topic, channel) => self.change_channel(&topic, &channel, |channels| {
+                channels.remove(&channel);
+            }),
+            Notice::TopicPaused { topic, paused, from, slot } => {
+                self.change(&topic, |topics| {
+                    if let Some(entry) = topics.get_mut(&topic) {
+                        entry.paused = paused;
+                    }
+                });
+                self.answer_when_saved(from, slot, out);
+            }
+            Notice::ChannelPaused { topic, channel, paused, from, slot } => {
+                self.change_channel(&topic, &channel, |channels| {
+                    if let Some(state) = channels.get_mut(&channel) {
+                        *state = paused;
+                    }
+                });
+                self.answer_when_saved(from, slot, out);
+            }
+        }
+    }
+
+    fn change(&mut self, topic: &TopicName, change: impl FnOnce(&mut BTreeMap<TopicName, Entry>)) {
+        if !topic.is_ephemeral() {
+            change(&mut self.topics);
+            self.generation += 1;
+        }
+    }
+
+    fn change_channel(
+        &mut self,
+        topic: &TopicName,
+        channel: &ChannelName,
+        change: impl FnOnce(&mut BTreeMap<ChannelName, bool>),
+    ) {
+        if !channel.is_ephemeral() {
+            self.change(topic, |topics| {
+                if let Some(entry) = topics.get_mut(topic) {
+                    change(&mut entry.channels);
+                }
+            });
+        }
+    }
+
+    fn answer_when_saved(&mut self, conn: ConnId, slot: Slot, out: &mut Vec<NodeEffect>) {
+        if self.is_saved() {
+            out.push(NodeEffect::Reply { conn, slot, result: Ok(()) });
+        } else {
+            self.waiting.push_back((self.generation, conn, slot));
+        }
+    }
+
+    fn save(&mut self, out: &mut Vec<NodeEffect>) {
+        if !self.saving && !self.is_saved() {
+            self.saving = true;
+            out.push(NodeEffect::Save);
+        }
+    }
+}
+
+/// Reads `nsqd.dat`. Names that break the rules are left out and returned as the second value.
+///
+/// # Errors
+/// What is wrong with the file, if it is not the JSON that upstream writes.
+pub fn parse(bytes: &[u8]) -> Result<(BTreeMap<TopicName, Entry>, Vec<String>), String> {
+    let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let mut topics = BTreeMap::new();
+    let mut invalid = Vec::new();
+    for topic in file.topics.unwrap_or_default() {
+        let Some(name) = TopicName::new(&topic.name) else {
+            invalid.push(topic.name);
+            continue;
+        };
+        let entry: &mut Entry = topics.entry(name).or_default();
+        entry.paused |= topic.paused;
+        for channel in topic.channels.unwrap_or_default() {
+            match ChannelName::new(&channel.name) {
+                Some(name) => *entry.channels.entry(name).or_default() |= channel.paused,
+                None => invalid.push(channel.name),
+            }
+        }
+    }
+    Ok((topics, invalid))
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    #[serde(default)]
+    topics: Option<Vec<Listed<Option<Vec<Listed<()>>>>>>,
+    #[serde(default)]
+    version: String,
+}
+
+/// A topic, or a channel if `channels` is `()`.
+#[derive(Serialize, Deserialize)]
+struct Listed<C> {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    paused: bool,
+    #[serde(
+        default = "Default::default",
+        skip_serializing_if = "is_unit",
+        bound(deserialize = "C: Default + Deserialize<'de>")
+    )]
+    channels: C,
+}
+
+fn is_unit<C>(_: &C) -> bool {
+    size_of::<C>() == 0
+}
+
+/// Upstream writes `null` for an empty list.
+fn none_if_empty<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topic(name: &str) -> TopicName {
+        TopicName::new(name).unwrap()
+    }
+
+    fn channel(name: &str) -> ChannelName {
+        ChannelName::new(name).unwrap()
+    }
+
+    #[test]
+    fn writes_and_reads_upstreams_format() {
+        let mut node = Node::new("1.3.0", BTreeMap::new());
+        assert_eq!(node.snapshot().1, br#"{"topics":null,"version":"1.3.0"}"#);
+        let notices = [
+            Notice::TopicCreated(topic("t")),
+            Notice::ChannelCreated(topic("t"), channel("c")),
+            Notice::ChannelCreated(topic("t"), channel("c#ephemeral")),
+            Notice::TopicCreated(topic("e#ephemeral")),
+            Notice::ChannelCreated(topic("e#ephemeral"), channel("c")),
+            Notice::TopicCreated(topic("u")),
+        ];
+        node.handle(notices, &mut Vec::new());
+        let file = node.snapshot().1;
+        let expected = r#"{"topics":[{"name":"t","paused":false,"channels":[{"name":"c","paused":false}]},"#
+            .to_string()
+            + r#"{"name":"u","paused":false,"channels":null}],"version":"1.3.0"}"#;
+        assert_eq!(String::from_utf8(file.clone()).unwrap(), expected);
+        assert_eq!(parse(&file).unwrap().0, *node.topics());
+    }
+
+    #[test]
+    fn a_file_that_is_odd_or_broken() {
+        let (topics, invalid) =
+            parse(br#"{"topics":[{"name":"a/b"},{"name":"t","x":1,"channels":[{"name":""}]}]}"#).unwrap();
+        assert_eq!(topics.into_keys().collect::<Vec<_>>(), [topic("t")]);
+        assert_eq!(invalid, ["a/b", ""]);
+        assert!(parse(b"").is_err());
+        assert!(parse(b"{\"topics\":[").is_err());
+    }
+
+    #[test]
+    fn a_pause_is_answered_when_it_is_saved() {
+        let mut node = Node::new("", BTreeMap::new());
+        let mut out = Vec::new();
+        node.handle([Notice::TopicCreated(topic("t"))], &mut out);
+        assert_eq!(out, [NodeEffect::Save]);
+        let (generation, _) = node.snapshot();
+        out.clear();
+        // The pause comes while the older state is being written, so it needs the next save.
+        let (from, slot) = (ConnId(7), Slot(0));
+        node.handle([Notice::TopicPaused { topic: topic("t"), paused: true, from, slot }], &mut out);
+        assert_eq!(out, []);
+        node.saved(generation, Ok(()), &mut out);
+        assert_eq!(out, [NodeEffect::Save]);
+        out.clear();
+        node.saved(node.snapshot().0, Ok(()), &mut out);
+        assert_eq!(out, [NodeEffect::Reply { conn: from, slot, result: Ok(()) }]);
+        assert!(node.is_saved());
+    }
+}

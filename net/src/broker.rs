@@ -1,0 +1,352 @@
+//! What the tasks of an nsqd share: topics by name, the node, connections by id, clocks, timers.
+//!
+//! The road of a message touches none of it but its topic: names are resolved once for each connection and topic, and
+//! the map of connections is for answers that take longer than their turn, for `/stats` and for the end.
+
+use crate::env::{Clock, Env};
+use crate::outbox::{Mail, Outbox, Taken};
+use crate::timers::Timers;
+use crate::topics::{Caller, SharedTopic};
+use nsq_core::budget::Budget;
+use nsq_core::client::ClientInfo;
+use nsq_core::message::Bodies;
+use nsq_core::name::{ChannelName, TopicName};
+use nsq_core::node::{Entry, Node, NodeEffect};
+use nsq_core::options::Options;
+use nsq_core::session::State;
+use nsq_core::time::{Duration, Now, Timestamp};
+use nsq_core::topic::Topic;
+use nsq_core::topic::io::{Admin, ConnId, Input, Notice, Refusal, Slot, ToConn};
+use nsq_core::topic::stats::TopicStats;
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll};
+use tokio::sync::Notify;
+
+/// See the module's documentation.
+pub struct Broker {
+    pub(crate) env: Env,
+    pub(crate) clock: Clock,
+    pub(crate) timers: Timers,
+    pub(crate) save_wanted: Notify,
+    /// A connection has ended.
+    pub(crate) conn_ended: Notify,
+    options: Arc<Options>,
+    budget: Budget,
+    started: Timestamp,
+    topics: RwLock<BTreeMap<TopicName, Arc<SharedTopic>>>,
+    node: Mutex<Node>,
+    conns: Mutex<BTreeMap<ConnId, Arc<ConnShared>>>,
+    next_conn: AtomicU64,
+}
+
+/// What others may see of a connection, and where they reach it.
+pub(crate) struct ConnShared {
+    pub(crate) outbox: Arc<Outbox>,
+    client: Mutex<Option<Arc<ClientInfo>>>,
+    state: AtomicU8,
+    published: Mutex<Vec<(TopicName, Arc<AtomicU64>)>>,
+}
+
+/// A connection that publishes, for `/stats`.
+#[derive(Clone, Debug)]
+pub struct ProducerStats {
+    /// Its id, under which it may also be a consumer.
+    pub conn: ConnId,
+    /// Who it is.
+    pub client: Arc<ClientInfo>,
+    /// How far it is: 0 not subscribed, 3 subscribed, 4 closing.
+    pub state: u8,
+    /// Messages published to each topic.
+    pub published: Vec<(TopicName, u64)>,
+}
+
+impl Broker {
+    pub(crate) fn new(options: Options, env: Env, mem_queue_bytes: usize, topics: BTreeMap<TopicName, Entry>) -> Self {
+        let clock = Clock::new(&env);
+        let started = clock.now().timestamp;
+        let options = Arc::new(options);
+        let budget = Budget::new(mem_queue_bytes);
+        let restored = topics.iter().map(|(name, entry)| {
+            let mut topic = Topic::new(name.clone(), Arc::clone(&options), budget.clone(), env.seed);
+            topic.restore(entry.paused, entry.channels.clone());
+            (name.clone(), SharedTopic::new(topic))
+        });
+        Self {
+            clock,
+            timers: Timers::default(),
+            save_wanted: Notify::new(),
+            conn_ended: Notify::new(),
+            started,
+            topics: RwLock::new(restored.collect()),
+            node: Mutex::new(Node::new(&options.version, topics)),
+            conns: Mutex::default(),
+            next_conn: AtomicU64::new(1),
+            options,
+            budget,
+            env,
+        }
+    }
+
+    /// The options it runs with.
+    pub fn options(&self) -> &Arc<Options> {
+        &self.options
+    }
+
+    /// When it was started.
+    pub const fn started(&self) -> Timestamp {
+        self.started
+    }
+
+    /// Both clocks.
+    pub fn now(&self) -> Now {
+        self.clock.now()
+    }
+
+    /// The bound on queued bytes, and how much of it is used.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// `Err` with the reason if the last write to the disk has failed (spec: nsqd_protocol §3.4).
+    pub fn health(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// The topic of that name; it is created if there is none.
+    pub(crate) fn topic(&self, name: &TopicName) -> Arc<SharedTopic> {
+        if let Some(topic) = self.find(name) {
+            return topic;
+        }
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(topic) = topics.get(name).filter(|topic| !topic.is_gone()) {
+            return Arc::clone(topic);
+        }
+        tracing::info!("TOPIC({name}): created");
+        let topic = Topic::new(name.clone(), Arc::clone(&self.options), self.budget.clone(), self.env.seed);
+        let topic = SharedTopic::new(topic);
+        topics.insert(name.clone(), Arc::clone(&topic));
+        self.notice([Notice::TopicCreated(name.clone())]);
+        topic
+    }
+
+    /// The topic of that name, if there is one.
+    pub(crate) fn find(&self, name: &TopicName) -> Option<Arc<SharedTopic>> {
+        let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+        topics.get(name).filter(|topic| !topic.is_gone()).cloned()
+    }
+
+    /// Whether there is a topic of that name.
+    pub fn has_topic(&self, name: &TopicName) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// Whether there is a topic of that name with a channel of that name.
+    pub fn has_channel(&self, topic: &TopicName, channel: &ChannelName) -> bool {
+        self.find(topic).is_some_and(|topic| topic.look(|topic| topic.has_channel(channel)))
+    }
+
+    /// Creates the topic if there is none.
+    pub fn create_topic(&self, name: &TopicName) {
+        self.topic(name);
+    }
+
+    /// Publishes for an HTTP request; the topic is created if there is none.
+    ///
+    /// # Errors
+    /// The topic's refusal; some of several messages may have been accepted.
+    pub async fn publish(&self, topic: &TopicName, bodies: Bodies, defer: Duration) -> Result<(), Refusal> {
+        let input = |from, slot| Input::Publish { from, slot, bodies, defer };
+        self.ask(|| Some(self.topic(topic)), input).await.unwrap_or(Err(Refusal::Exiting))
+    }
+
+    /// Does what an operator asks for and waits until it is done; `None` if there is no such topic.
+    ///
+    /// # Errors
+    /// The topic's refusal.
+    pub async fn administer(&self, topic: &TopicName, action: Admin) -> Option<Result<(), Refusal>> {
+        self.ask(|| self.find(topic), |from, slot| Input::Admin { from, slot, action }).await
+    }
+
+    /// Asks a topic for something on behalf of no connection, and waits for the answer.
+    async fn ask(
+        &self,
+        topic: impl Fn() -> Option<Arc<SharedTopic>>,
+        input: impl FnOnce(ConnId, Slot) -> Input,
+    ) -> Option<Result<(), Refusal>> {
+        let asker = Asker { broker: self, conn: self.next_conn(), outbox: Arc::default() };
+        self.conns().insert(asker.conn, ConnShared::new(Arc::clone(&asker.outbox)));
+        let mut mail = Mail::default();
+        let mut batch = VecDeque::from([input(asker.conn, Slot(0))]);
+        while !batch.is_empty() {
+            let caller = Caller { conn: asker.conn, mail: &mut mail, subscribe: None };
+            // A topic that was deleted in the meantime leaves the batch as it was.
+            let _ = topic()?.submit(self, &mut batch, Some(caller));
+        }
+        Some(poll_fn(|cx| asker.poll_answer(cx, &mut mail)).await)
+    }
+
+    /// All topics, or the one of that name, sorted by name; see [`Topic::stats`].
+    pub fn topic_stats(&self, topic: Option<&str>, channel: Option<&str>, clients: bool) -> Vec<TopicStats> {
+        let topics: Vec<_> = {
+            let topics = self.topics.read().unwrap_or_else(PoisonError::into_inner);
+            let wanted = topics.iter().filter(|(name, _)| topic.is_none_or(|topic| topic == name.as_str()));
+            wanted.map(|(_, topic)| Arc::clone(topic)).filter(|topic| !topic.is_gone()).collect()
+        };
+        topics.iter().map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
+    }
+
+    /// The connections that have published something, in the order in which they connected.
+    pub fn producer_stats(&self) -> Vec<ProducerStats> {
+        let conns: Vec<_> = self.conns().iter().map(|(conn, shared)| (*conn, Arc::clone(shared))).collect();
+        conns.into_iter().filter_map(|(conn, shared)| shared.stats(conn)).collect()
+    }
+
+    /// Removes a deleted topic from the map, unless it was replaced already.
+    pub(crate) fn forget(&self, name: &TopicName) {
+        let mut topics = self.topics.write().unwrap_or_else(PoisonError::into_inner);
+        if topics.get(name).is_some_and(|topic| topic.is_gone()) {
+            topics.remove(name);
+            tracing::info!("TOPIC({name}): deleted");
+        }
+    }
+
+    /// Tells the node what happened; may be called under a topic's lock.
+    pub(crate) fn notice(&self, notices: impl IntoIterator<Item = Notice>) {
+        let mut effects = Vec::new();
+        self.node().handle(notices, &mut effects);
+        self.perform(effects);
+    }
+
+    pub(crate) fn snapshot(&self) -> (u64, Vec<u8>) {
+        self.node().snapshot()
+    }
+
+    pub(crate) fn is_saved(&self) -> bool {
+        self.node().is_saved()
+    }
+
+    pub(crate) fn saved(&self, generation: u64, result: Result<(), Refusal>) {
+        let mut effects = Vec::new();
+        self.node().saved(generation, result, &mut effects);
+        self.perform(effects);
+    }
+
+    fn perform(&self, effects: Vec<NodeEffect>) {
+        for effect in effects {
+            match effect {
+                NodeEffect::Save => self.save_wanted.notify_one(),
+                NodeEffect::Reply { conn, slot, result } => {
+                    let waker = self.outbox(conn).and_then(|outbox| outbox.tell(ToConn::Reply { slot, result }));
+                    if let Some(waker) = waker {
+                        waker.wake();
+                    }
+                }
+            }
+        }
+    }
+
+    pub(crate) fn next_conn(&self) -> ConnId {
+        ConnId(self.next_conn.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn connected(&self, conn: ConnId) -> Arc<ConnShared> {
+        let shared = ConnShared::new(Arc::default());
+        self.conns().insert(conn, Arc::clone(&shared));
+        shared
+    }
+
+    pub(crate) fn disconnected(&self, conn: ConnId) {
+        self.conns().remove(&conn);
+        self.conn_ended.notify_one();
+    }
+
+    pub(crate) fn outbox(&self, conn: ConnId) -> Option<Arc<Outbox>> {
+        self.conns().get(&conn).map(|shared| Arc::clone(&shared.outbox))
+    }
+
+    pub(crate) fn open_conns(&self) -> usize {
+        self.conns().len()
+    }
+
+    /// Ends all connections, because the process does.
+    pub(crate) fn close_all(&self) {
+        let outboxes: Vec<_> = self.conns().values().map(|shared| Arc::clone(&shared.outbox)).collect();
+        outboxes.iter().for_each(|outbox| outbox.close());
+    }
+
+    fn node(&self) -> MutexGuard<'_, Node> {
+        self.node.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn conns(&self) -> MutexGuard<'_, BTreeMap<ConnId, Arc<ConnShared>>> {
+        self.conns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that waits for its answer; it is forgotten when whoever made it goes away.
+struct Asker<'a> {
+    broker: &'a Broker,
+    conn: ConnId,
+    outbox: Arc<Outbox>,
+}
+
+impl Asker<'_> {
+    fn poll_answer(&self, cx: &Context<'_>, mail: &mut Mail) -> Poll<Result<(), Refusal>> {
+        loop {
+            for (_, event) in mail.events.drain(..) {
+                if let ToConn::Reply { result, .. } = event {
+                    return Poll::Ready(result);
+                }
+            }
+            match self.outbox.take(cx, mail) {
+                Taken::Mail => {}
+                Taken::Nothing => return Poll::Pending,
+                Taken::Closed => return Poll::Ready(Err(Refusal::Exiting)),
+            }
+        }
+    }
+}
+
+impl Drop for Asker<'_> {
+    fn drop(&mut self) {
+        self.broker.disconnected(self.conn);
+    }
+}
+
+impl ConnShared {
+    fn new(outbox: Arc<Outbox>) -> Arc<Self> {
+        Arc::new(Self { outbox, client: Mutex::default(), state: AtomicU8::new(0), published: Mutex::default() })
+    }
+
+    /// The connection's own view of itself has changed.
+    pub(crate) fn update(&self, client: &Arc<ClientInfo>, state: State) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        let mut known = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.as_ref().is_none_or(|known| !Arc::ptr_eq(known, client)) {
+            *known = Some(Arc::clone(client));
+        }
+    }
+
+    /// The count of messages that the connection has published to a topic.
+    pub(crate) fn published(&self, topic: &TopicName) -> Arc<AtomicU64> {
+        let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, count)) = published.iter().find(|(name, _)| name == topic) {
+            return Arc::clone(count);
+        }
+        let count = Arc::new(AtomicU64::new(0));
+        published.push((topic.clone(), Arc::clone(&count)));
+        count
+    }
+
+    fn stats(&self, conn: ConnId) -> Option<ProducerStats> {
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let published: Vec<_> =
+            published.iter().map(|(topic, count)| (topic.clone(), count.load(Ordering::Relaxed))).collect();
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        let state = self.state.load(Ordering::Relaxed);
+        (!published.is_empty()).then_some(ProducerStats { conn, client, state, published })
+    }
+}

@@ -1,0 +1,382 @@
+//! A V2 connection: one task that reads, hands commands to topics, and writes.
+//!
+//! Each turn takes what topics left in the outbox, writes, reads once, and submits all commands read, one lock for each
+//! run of commands for one topic. A write that would block never stops the reads: what a consumer finishes must not wait
+//! behind what it is sent. Frames leave as soon as there is nothing more to batch.
+
+use crate::broker::{Broker, ConnShared};
+use crate::outbox::{Mail, Taken};
+use crate::topics::{Caller, SharedTopic};
+use bytes::BytesMut;
+use nsq_core::name::TopicName;
+use nsq_core::session::{Command, Session, Target};
+use nsq_core::time::Instant;
+use nsq_core::topic::io::{ConnId, Input, OUTBOX_LIMIT};
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::Sleep;
+
+/// Bytes that one read takes at most, and what a reading connection has room for.
+const READ: usize = 64 * 1024;
+const READ_IDLE: usize = 4 * 1024;
+/// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
+const REPLIES_MAX: usize = 1024 * 1024;
+/// The same for a consumer, whose commands are always read: beyond that it is disconnected.
+const CONSUMER_REPLIES_MAX: usize = 64 * 1024 * 1024;
+/// Turns before other tasks get a chance.
+const TURNS: usize = 16;
+/// Capacity that an idle connection may keep in each of its buffers.
+const IDLE_BUFFER: usize = 4 * 1024;
+const IDLE_COMMANDS: usize = 16;
+/// Bytes that have left for a consumer's socket before its topic is told at once, and not with the next command.
+const ROOM: usize = OUTBOX_LIMIT / 2;
+/// How long and how much a peer may still send after it was told of a fatal error: it has to get to read that.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, stream: S, peer: String) {
+    let id = broker.next_conn();
+    let shared = broker.connected(id);
+    let mut conn = Conn::new(broker, id, shared, stream, peer);
+    let end = {
+        let mut sleep = pin!(tokio::time::sleep(std::time::Duration::ZERO));
+        poll_fn(|cx| conn.poll(cx, sleep.as_mut())).await
+    };
+    conn.leave();
+    if end == End::Farewell {
+        conn.linger().await;
+    }
+}
+
+struct Conn<S> {
+    broker: Arc<Broker>,
+    id: ConnId,
+    shared: Arc<ConnShared>,
+    stream: S,
+    session: Session,
+    input: BytesMut,
+    commands: VecDeque<Command>,
+    batch: VecDeque<Input>,
+    mail: Mail,
+    output: Vec<u8>,
+    /// Bytes of `output` that the socket has taken.
+    written: usize,
+    /// Bytes of message frames in `output`, and of those that the topic has not been told have left.
+    frames: usize,
+    room: usize,
+    publishing: Option<Publishing>,
+    subscribed: Option<Arc<SharedTopic>>,
+    eof: bool,
+    /// The last read filled its buffer.
+    busy: bool,
+    /// When the timer fires, and since when the peer takes nothing.
+    armed: Option<Instant>,
+    blocked: Option<Instant>,
+}
+
+/// The topic that the connection published to last.
+struct Publishing {
+    name: TopicName,
+    topic: Arc<SharedTopic>,
+    count: Arc<AtomicU64>,
+}
+
+/// How a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// All was said; the peer may still be sending.
+    Farewell,
+    /// The peer, or the process, has gone.
+    Gone,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
+    fn new(broker: Arc<Broker>, id: ConnId, shared: Arc<ConnShared>, stream: S, peer: String) -> Self {
+        let session = Session::new(broker.now(), id, peer, Arc::clone(broker.options()));
+        Self {
+            broker,
+            id,
+            shared,
+            stream,
+            session,
+            input: BytesMut::new(),
+            commands: VecDeque::new(),
+            batch: VecDeque::new(),
+            mail: Mail::default(),
+            output: Vec::new(),
+            written: 0,
+            frames: 0,
+            room: 0,
+            publishing: None,
+            subscribed: None,
+            eof: false,
+            busy: false,
+            armed: None,
+            blocked: None,
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<End> {
+        for _ in 0..TURNS {
+            match self.poll_turn(cx) {
+                Poll::Ready(Ok(Turn::Worked)) => {}
+                Poll::Ready(Ok(Turn::Ended)) => return Poll::Ready(End::Farewell),
+                Poll::Ready(Err(error)) => {
+                    tracing::debug!("client {:?} - {error}", self.id);
+                    return Poll::Ready(End::Gone);
+                }
+                Poll::Pending => {
+                    self.release_buffers();
+                    ready!(self.poll_timer(cx, sleep.as_mut()));
+                }
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Ready if something was done and more may be possible.
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Turn>> {
+        let mut worked = false;
+        match self.shared.outbox.take(cx, &mut self.mail) {
+            Taken::Mail => {
+                self.deliver();
+                worked = true;
+            }
+            Taken::Nothing => {}
+            Taken::Closed => return Poll::Ready(Err(io::Error::other("nsqd is exiting"))),
+        }
+        worked |= self.poll_write(cx)?;
+        if self.session.is_finished() && self.output.is_empty() {
+            return Poll::Ready(Ok(Turn::Ended));
+        }
+        if self.may_read() && self.poll_read(cx)? {
+            self.submit_commands();
+            worked = true;
+        }
+        if worked { Poll::Ready(Ok(Turn::Worked)) } else { Poll::Pending }
+    }
+
+    /// Ready when the timer has fired: the session's deadline, or that of a write, may have come.
+    fn poll_timer(&mut self, cx: &mut Context<'_>, mut sleep: Pin<&mut Sleep>) -> Poll<()> {
+        loop {
+            let write_by = self.blocked.zip(self.session.heartbeat_interval()).map(|(since, limit)| since + limit);
+            let Some(deadline) = self.session.deadline().into_iter().chain(write_by).min() else {
+                return Poll::Pending;
+            };
+            if self.armed.is_none_or(|armed| deadline < armed) {
+                self.armed = Some(deadline);
+                sleep.as_mut().reset(self.broker.clock.at(deadline));
+            }
+            ready!(sleep.as_mut().poll(cx));
+            self.armed = None;
+            let now = self.broker.now();
+            if write_by.is_some_and(|write_by| write_by <= now.instant) {
+                self.shared.outbox.close();
+                return Poll::Ready(());
+            }
+            if deadline <= now.instant {
+                self.session.flush(now, &mut self.output);
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// Puts what topics had to say into words.
+    fn deliver(&mut self) {
+        let Mail { frames, events } = &mut self.mail;
+        self.frames += self.session.write(self.broker.now(), events, frames, &mut self.output);
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        let mut wrote = false;
+        while self.written < self.output.len() {
+            match Pin::new(&mut self.stream).poll_write(cx, &self.output[self.written..]) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(bytes)) => {
+                    wrote = true;
+                    self.written += bytes;
+                    self.blocked = None;
+                    let frames = bytes.min(self.frames);
+                    self.frames -= frames;
+                    self.room += frames;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    if self.blocked.is_none() {
+                        self.blocked = Some(self.broker.now().instant);
+                    }
+                    break;
+                }
+            }
+        }
+        if self.written == self.output.len() {
+            self.output.clear();
+            self.written = 0;
+        }
+        if self.room >= ROOM {
+            self.give_room();
+        }
+        Ok(wrote)
+    }
+
+    /// A consumer is always read; others only while they take their replies.
+    fn may_read(&self) -> bool {
+        let waiting = self.output.len() - self.written;
+        !self.eof && !self.session.is_finished() && (self.subscribed.is_some() || waiting < REPLIES_MAX)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.output.len() - self.written > CONSUMER_REPLIES_MAX {
+            return Err(io::Error::other("the consumer sends commands but takes no replies"));
+        }
+        self.input.reserve(if self.busy { READ } else { READ_IDLE });
+        let room = self.input.capacity() - self.input.len();
+        let read = pin!(self.stream.read_buf(&mut self.input));
+        let Poll::Ready(bytes) = read.poll(cx)? else { return Ok(false) };
+        self.busy = bytes == room;
+        if bytes == 0 {
+            self.eof = true;
+            self.session.eof(self.broker.now());
+        } else {
+            self.session.read(self.broker.now(), &mut self.input, &mut self.commands);
+        }
+        Ok(true)
+    }
+
+    /// Hands all commands read to their topics, and puts the answers into words.
+    fn submit_commands(&mut self) {
+        while let Some(Command { target, input }) = self.commands.pop_front() {
+            match target {
+                Target::Subscribed => self.submit_to_subscribed(input),
+                Target::Topic(name) if matches!(input, Input::Subscribe { .. }) => self.subscribe(&name, input),
+                Target::Topic(name) => self.publish(&name, input),
+            }
+        }
+        self.deliver();
+        self.shared.update(self.session.client(), self.session.state());
+    }
+
+    /// Submits a run of FINs, RDYs and the like.
+    fn submit_to_subscribed(&mut self, first: Input) {
+        let Some(topic) = self.subscribed.clone() else { return };
+        self.batch.push_back(first);
+        while let Some(next) = self.commands.pop_front_if(|next| next.target == Target::Subscribed) {
+            self.batch.push_back(next.input);
+        }
+        if self.room > 0 {
+            self.batch.push_back(Input::Room { conn: self.id, bytes: std::mem::take(&mut self.room) });
+        }
+        self.submit(&topic, false);
+        // If the topic has gone, so has what the commands were about, and the connection is about to end.
+        self.batch.clear();
+    }
+
+    /// Submits a run of publishes to one topic.
+    fn publish(&mut self, name: &TopicName, first: Input) {
+        self.batch.push_back(first);
+        let same = |next: &mut Command| {
+            matches!(&next.target, Target::Topic(other) if other == name) && matches!(next.input, Input::Publish { .. })
+        };
+        while let Some(next) = self.commands.pop_front_if(same) {
+            self.batch.push_back(next.input);
+        }
+        let messages = self.batch.iter().map(|input| match input {
+            Input::Publish { bodies, .. } => bodies.len() as u64,
+            _ => 0,
+        });
+        let messages: u64 = messages.sum();
+        while !self.batch.is_empty() {
+            let publishing = match self.publishing.take() {
+                Some(publishing) if publishing.name == *name && !publishing.topic.is_gone() => publishing,
+                _ => Publishing {
+                    name: name.clone(),
+                    topic: self.broker.topic(name),
+                    count: self.shared.published(name),
+                },
+            };
+            self.submit(&publishing.topic, false);
+            if self.batch.is_empty() {
+                publishing.count.fetch_add(messages, Ordering::Relaxed);
+            }
+            self.publishing = Some(publishing);
+        }
+    }
+
+    fn subscribe(&mut self, name: &TopicName, input: Input) {
+        self.batch.push_back(input);
+        while !self.batch.is_empty() {
+            let topic = self.broker.topic(name);
+            self.submit(&topic, true);
+            self.subscribed = Some(topic);
+        }
+    }
+
+    /// Submits the batch; what is left of it afterwards is for the topic's successor.
+    fn submit(&mut self, topic: &Arc<SharedTopic>, subscribe: bool) {
+        let subscribe = subscribe.then_some(&self.shared.outbox);
+        let caller = Caller { conn: self.id, mail: &mut self.mail, subscribe };
+        let _ = topic.submit(&self.broker, &mut self.batch, Some(caller));
+    }
+
+    /// Tells the topic that frames have left, if it may be waiting for that.
+    fn give_room(&mut self) {
+        let input = Input::Room { conn: self.id, bytes: std::mem::take(&mut self.room) };
+        self.submit_to_subscribed(input);
+        self.deliver();
+    }
+
+    /// Nothing to do for now: what is idle costs little memory.
+    fn release_buffers(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+        if self.output.is_empty() && self.output.capacity() > IDLE_BUFFER {
+            self.output = Vec::new();
+        }
+        if self.mail.frames.capacity() > IDLE_BUFFER {
+            self.mail = Mail::default();
+        }
+        if self.commands.capacity() > IDLE_COMMANDS {
+            (self.commands, self.batch) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+
+    fn leave(&self) {
+        if let Some(topic) = &self.subscribed {
+            topic.leave(&self.broker, self.id);
+        }
+        self.broker.disconnected(self.id);
+    }
+
+    /// Closes, and lets a peer that is still sending read its error before the kernel resets the connection.
+    async fn linger(&mut self) {
+        let farewell = async {
+            self.stream.shutdown().await?;
+            let mut left = LINGER_BYTES;
+            while left > 0 {
+                self.input.clear();
+                self.input.reserve(READ_IDLE);
+                match self.stream.read_buf(&mut self.input).await? {
+                    0 => break,
+                    bytes => left = left.saturating_sub(bytes),
+                }
+            }
+            io::Result::Ok(())
+        };
+        // However it goes, the connection ends here.
+        let _ = tokio::time::timeout(LINGER, farewell).await;
+    }
+}
+
+enum Turn {
+    Worked,
+    Ended,
+}

@@ -1,0 +1,165 @@
+//! A topic and its lock: the one road from a batch of inputs to the effects at their destinations.
+//!
+//! Lock, handle, route, unlock, wake: effects are routed before the topic is let go, or a SUB's `OK` could be overtaken
+//! by its first message, and tasks are woken afterwards. Lock order: topic, then outbox or node; nobody who holds one of
+//! those takes a topic.
+
+use crate::broker::Broker;
+use crate::outbox::{Mail, Outbox};
+use nsq_core::name::TopicName;
+use nsq_core::time::Instant;
+use nsq_core::topic::io::{ConnId, Effects, Input};
+use nsq_core::topic::{Handled, Topic};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+/// A topic that tasks share.
+pub(crate) struct SharedTopic {
+    name: TopicName,
+    inner: Mutex<Inner>,
+    gone: AtomicBool,
+}
+
+struct Inner {
+    topic: Topic,
+    /// Of the consumers.
+    outboxes: BTreeMap<ConnId, Arc<Outbox>>,
+    /// The timer task comes at that time.
+    armed: Option<Instant>,
+}
+
+/// The topic was deleted; what is left of the batch has to go to its successor.
+#[derive(Debug)]
+pub(crate) struct Gone;
+
+/// Whose batch it is, and where that one's own effects go without a detour.
+pub(crate) struct Caller<'a> {
+    pub(crate) conn: ConnId,
+    pub(crate) mail: &'a mut Mail,
+    /// Its outbox, if it is about to subscribe.
+    pub(crate) subscribe: Option<&'a Arc<Outbox>>,
+}
+
+impl SharedTopic {
+    pub(crate) fn new(topic: Topic) -> Arc<Self> {
+        let name = topic.name().clone();
+        let inner = Inner { topic, outboxes: BTreeMap::new(), armed: None };
+        Arc::new(Self { name, inner: Mutex::new(inner), gone: AtomicBool::new(false) })
+    }
+
+    /// Whether it was deleted.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// Hands a batch to the topic, in as many turns as it takes, and its effects to their destinations.
+    pub(crate) fn submit(
+        self: &Arc<Self>,
+        broker: &Broker,
+        batch: &mut VecDeque<Input>,
+        mut caller: Option<Caller<'_>>,
+    ) -> Result<(), Gone> {
+        let result = self.turns(broker, batch, caller.as_mut());
+        if self.is_gone() {
+            broker.forget(&self.name);
+        }
+        result
+    }
+
+    fn turns(
+        self: &Arc<Self>,
+        broker: &Broker,
+        batch: &mut VecDeque<Input>,
+        mut caller: Option<&mut Caller<'_>>,
+    ) -> Result<(), Gone> {
+        SCRATCH.with_borrow_mut(|Scratch { effects, wakers }| {
+            loop {
+                let handled = {
+                    let mut inner = self.lock();
+                    if let Some(Caller { conn, subscribe: Some(outbox), .. }) = &caller {
+                        inner.outboxes.insert(*conn, Arc::clone(outbox));
+                    }
+                    let handled = inner.topic.handle(broker.now(), batch, effects);
+                    self.route(&mut inner, broker, effects, wakers, caller.as_deref_mut());
+                    handled
+                };
+                wakers.drain(..).for_each(Waker::wake);
+                match handled {
+                    Handled::All => return Ok(()),
+                    Handled::Some => {}
+                    Handled::Gone => return Err(Gone),
+                }
+            }
+        })
+    }
+
+    /// The timer's call.
+    pub(crate) fn tick(self: &Arc<Self>, broker: &Broker) {
+        self.lock().armed = None;
+        // A topic that was deleted in the meantime has nothing to do.
+        let _ = self.submit(broker, &mut VecDeque::new(), None);
+    }
+
+    /// A consumer's connection has ended.
+    pub(crate) fn leave(self: &Arc<Self>, broker: &Broker, conn: ConnId) {
+        self.lock().outboxes.remove(&conn);
+        let _ = self.submit(broker, &mut VecDeque::from([Input::Leave { conn }]), None);
+    }
+
+    /// Looks at the topic, changing nothing.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Topic) -> T) -> T {
+        look(&self.lock().topic)
+    }
+
+    fn route(
+        self: &Arc<Self>,
+        inner: &mut Inner,
+        broker: &Broker,
+        effects: &mut Effects,
+        wakers: &mut Vec<Waker>,
+        mut caller: Option<&mut Caller<'_>>,
+    ) {
+        for group in &mut effects.conns {
+            match &mut caller {
+                Some(caller) if caller.conn == group.conn => caller.mail.append(group),
+                _ => match inner.outboxes.get(&group.conn) {
+                    Some(outbox) => wakers.extend(outbox.push(group)),
+                    // It did not subscribe here: an answer that took longer than its turn.
+                    None => wakers.extend(broker.outbox(group.conn).and_then(|outbox| outbox.push(group))),
+                },
+            }
+        }
+        if !effects.notices.is_empty() {
+            broker.notice(effects.notices.drain(..));
+        }
+        effects.clear();
+        if inner.topic.is_gone() {
+            self.gone.store(true, Ordering::Release);
+        }
+        if let Some(deadline) = inner.topic.deadline()
+            && inner.armed.is_none_or(|armed| deadline < armed)
+        {
+            inner.armed = Some(deadline);
+            broker.timers.arm(deadline, Arc::clone(self));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic inside a topic is a bug that would leave it in an unknown state; it stays closed, others go on.
+        self.inner.lock().unwrap_or_else(|_: PoisonError<_>| panic!("this topic has panicked before"))
+    }
+}
+
+/// Buffers that a thread uses again for each turn.
+#[derive(Default)]
+struct Scratch {
+    effects: Effects,
+    wakers: Vec<Waker>,
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
