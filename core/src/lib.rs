@@ -20,3 +20,4 @@ pub mod random;
 pub mod session;
 pub mod time;
 pub mod topic;
+pub mod wire;

@@ -6,6 +6,7 @@
 //! name `tokio` means there; wall clock, seed and disk come in as an [`env::Env`].
 
 pub mod broker;
+pub mod client;
 mod conn;
 pub mod disk;
 pub mod env;

@@ -1,0 +1,100 @@
+//! nsqd's options as the server wants them, and the server from its sockets to its end.
+//!
+//! The rule: this room translates and decides nothing; what an option means is core's or net's business.
+
+use crate::flags::ConfigValue;
+use crate::nsqd_flags::{self, NsqdOptions};
+use crate::os_error::os_error;
+use crate::version;
+use nsq_core::options::Options;
+use nsq_core::time::Timestamp;
+use nsq_net::disk::Directory;
+use nsq_net::env::Env;
+use nsq_net::http::{Identity, Setting};
+use nsq_net::server::{Config, Listeners, Server};
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Listens, serves until `stopped`, and ends in order.
+///
+/// # Errors
+/// The text of the fatal line: an address that cannot be listened on, or an unreadable `nsqd.dat`.
+pub async fn serve(
+    mut options: NsqdOptions,
+    data_path: &Path,
+    stopped: impl Future<Output = ()>,
+) -> Result<(), String> {
+    let bound = Listeners::bind(&options.tcp_address, &options.http_address).await;
+    let listeners = bound.map_err(|failed| {
+        let address = &failed.address;
+        let why = os_error(&failed.error);
+        format!("failed to instantiate nsqd - listen ({address}) failed - listen tcp {address}: bind: {why}")
+    })?;
+    let tcp_port = listeners.tcp_address().port();
+    let http_port = listeners.http_address().map(|address| address.port());
+    options.set_bound_ports(Some(tcp_port), http_port);
+    let config = Config {
+        options: core_options(&options),
+        mem_queue_bytes: usize::try_from(options.mem_queue_bytes).unwrap_or(usize::MAX),
+        identity: Identity {
+            broadcast_address: options.broadcast_address.clone(),
+            hostname: nsqd_flags::hostname(),
+            tcp_port,
+            http_port: http_port.unwrap_or(0),
+            built_with: version::BUILT_WITH.into(),
+        },
+        settings: nsqd_flags::config_values(&options).into_iter().map(|(key, value)| (key, setting(value))).collect(),
+    };
+    let started = Server::start(listeners, config, environment(data_path)).await;
+    let server = started.map_err(|error| format!("failed to load metadata - {}", os_error(&error)))?;
+    stopped.await;
+    tracing::info!("NSQ: stopping");
+    server.stop().await;
+    Ok(())
+}
+
+fn core_options(options: &NsqdOptions) -> Options {
+    let defaults = Options::default();
+    Options {
+        node_id: options.id as u16,
+        max_msg_size: options.max_msg_size,
+        max_body_size: options.max_body_size,
+        max_rdy_count: options.max_rdy_count,
+        msg_timeout: options.msg_timeout,
+        max_msg_timeout: options.max_msg_timeout,
+        max_req_timeout: options.max_req_timeout,
+        max_heartbeat_interval: options.max_heartbeat_interval,
+        max_output_buffer_size: options.max_output_buffer_size,
+        output_buffer_timeout: options.output_buffer_timeout,
+        min_output_buffer_timeout: options.min_output_buffer_timeout,
+        max_output_buffer_timeout: options.max_output_buffer_timeout,
+        max_channel_consumers: usize::try_from(options.max_channel_consumers).unwrap_or(usize::MAX),
+        mem_queue_size: options.mem_queue_size,
+        max_deflate_level: options.max_deflate_level as u8,
+        topology_region: options.topology_region.clone(),
+        topology_zone: options.topology_zone.clone(),
+        ..defaults
+    }
+}
+
+fn setting(value: ConfigValue) -> Setting {
+    match value {
+        ConfigValue::Text(text) => Setting::Text(text),
+        ConfigValue::Json(json) => Setting::Json(json),
+    }
+}
+
+fn environment(data_path: &Path) -> Env {
+    Env {
+        wall: Arc::new(|| {
+            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+        }),
+        // The standard library's own source of randomness is good enough for sampling.
+        seed: RandomState::new().hash_one(std::process::id()),
+        disk: Arc::new(Directory::new(data_path)),
+    }
+}
