@@ -12,6 +12,8 @@ extern crate alloc;
 
 pub mod budget;
 pub mod client;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod message;
 pub mod name;
 pub mod node;

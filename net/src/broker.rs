@@ -198,6 +198,12 @@ impl Broker {
         topics.iter().map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
     }
 
+    /// Looks at every topic, changing nothing; for tests and the simulator.
+    pub fn inspect(&self, mut look: impl FnMut(&Topic)) {
+        let topics: Vec<_> = self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        topics.iter().for_each(|shared| shared.look(&mut look));
+    }
+
     /// The connections that have published something, in the order in which they connected.
     pub fn producer_stats(&self) -> Vec<ProducerStats> {
         let conns: Vec<_> = self.conns().iter().map(|(conn, shared)| (*conn, Arc::clone(shared))).collect();

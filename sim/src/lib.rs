@@ -7,6 +7,18 @@
 //! Without `--cfg madsim` (see `.cargo/config.toml`) there is no simulator and this crate is empty.
 
 #[cfg(madsim)]
+pub mod checks;
+#[cfg(madsim)]
+pub mod clients;
+#[cfg(madsim)]
+pub mod cluster;
+#[cfg(madsim)]
+pub mod disk;
+#[cfg(madsim)]
+pub mod ledger;
+#[cfg(madsim)]
 pub mod runner;
 #[cfg(madsim)]
 pub mod trace;
+#[cfg(madsim)]
+pub mod world;

@@ -5,19 +5,18 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
-
-use std::os::unix::process::ExitStatusExt as _;
 
 use super::conn::Conn;
 use super::failure::{Failure, Outcome};
 use super::http::Answer;
 use super::leash;
 
-const START_TIMEOUT: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 const EXIT_TIMEOUT: Duration = Duration::from_secs(20);
 const ADDRESS_TAKEN: &str = "address already in use";
 const TAIL_LINES: usize = 15;
@@ -73,7 +72,7 @@ impl Daemon {
             if Instant::now() > deadline {
                 return Err(format!("{} did not answer /ping", self.name).into());
             }
-            sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(10));
         }
         Ok(())
     }

@@ -1,4 +1,7 @@
 //! Why a transcript did not replay.
+//!
+//! A failure carries what came, in words for a person; what was expected is the step itself, which the report
+//! prints next to it. Everything that can go wrong in a scenario is one of these, and nothing panics.
 
 use super::facts::Misfit;
 

@@ -1,4 +1,7 @@
 //! Frames of NSQ's V2 protocol, as they come and as transcripts expect them.
+//!
+//! In come bytes of a connection and the text of a step, out goes whether they fit. Read here on its own, not with
+//! the server's code: a mistake there must not hide itself here.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

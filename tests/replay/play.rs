@@ -1,4 +1,7 @@
 //! What each kind of step does.
+//!
+//! In comes one step, understood when its file was read; out goes nothing, or what came instead of the expected.
+//! Each expectation has the transcript's timeout for itself, from the moment it is reached.
 
 use std::collections::btree_map::Entry;
 use std::thread::sleep;

@@ -47,7 +47,11 @@ pub(super) fn drive(options: &Options, gate: &Gate, workers: Vec<Worker<'_>>) ->
         // Without a warm-up the very first message is part of what is measured.
         let begin = options.warm_up.is_zero().then(|| Snapshot::begin(options, gate)).transpose()?;
         for worker in workers {
-            let work = || worker(gate).map_err(&fail).unwrap_or_default();
+            let work = || {
+                let tally = worker(gate).map_err(&fail).unwrap_or_default();
+                linger(gate);
+                tally
+            };
             match thread::Builder::new().stack_size(STACK).spawn_scoped(scope, work) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => fail(anyhow!(error).context("cannot start a thread per connection")),
@@ -98,6 +102,15 @@ fn finish(gate: &Gate) -> Result<Instant> {
         if (published, received) == before {
             let secs = STANDSTILL.as_secs();
             bail!("nothing has moved for {secs} s, after {published} messages published and {received} received");
+        }
+    }
+}
+
+/// Keeps a thread that is done alive until the last snapshot: the kernel forgets the context switches of one that ends.
+fn linger(gate: &Gate) {
+    while gate.phase() < Phase::Drain {
+        if gate.finished_within(Duration::from_secs(1)).is_some() {
+            thread::sleep(Duration::from_millis(1));
         }
     }
 }

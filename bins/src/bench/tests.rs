@@ -12,6 +12,8 @@ fn publishes_exactly_the_count_over_all_connections() {
         let line = format!("pub --connections 3 --batch {batch} --count 7000 --depth 5 --body-size 10");
         let results = &against_sink(&line).unwrap()["results"];
         assert_eq!(results["messages"], 7000, "{results}");
+        // All threads were still there to be measured.
+        assert!(results["client_voluntary_switches_per_second"].as_f64().unwrap() > 0.0, "{results}");
         assert!(results["acknowledgement_p99.9_us"].as_f64().unwrap() > 0.0, "{results}");
     }
 }

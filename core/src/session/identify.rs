@@ -58,6 +58,9 @@ pub(super) struct Choices {
 impl Request {
     /// Reads a body; `None` if Go would not.
     pub(super) fn parse(json: &[u8]) -> Option<Self> {
+        if has_control_in_string(json) {
+            return None;
+        }
         let mut json = serde_json::Deserializer::from_slice(json);
         let request = Option::<Self>::deserialize(&mut json).ok()?;
         json.end().ok()?;
@@ -225,6 +228,20 @@ impl<'de> Deserialize<'de> for Request {
         }
         deserializer.deserialize_map(Fields)
     }
+}
+
+/// The parser lets control characters pass in strings that are read as bytes.
+fn has_control_in_string(json: &[u8]) -> bool {
+    let (mut bytes, mut inside) = (json.iter(), false);
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => inside = !inside,
+            b'\\' if inside => drop(bytes.next()),
+            ..=0x1f if inside => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// A key in lower case, with the two letters outside ASCII that Go takes for the same as letters within.

@@ -182,13 +182,18 @@ impl Session {
     }
 
     /// Appends to `out` the replies of its own that are ready, and a heartbeat if one is due; gives up a peer that has
-    /// been silent for too long.
+    /// been silent for too long. After a read, topics come first: what they say to the commands goes to
+    /// [`write`](Self::write), or a fatal error may overtake the failure of a FIN before it.
     pub fn flush(&mut self, now: Now, out: &mut Vec<u8>) {
         if self.finished {
             return;
         }
         self.send(now, out);
-        if self.silence_due().is_some_and(|due| due <= now.instant) {
+        // Not before all that came with the reply before it: it may have been the failure of a FIN.
+        if let Some(frame) = self.replies.fatal() {
+            out.extend_from_slice(frame);
+            self.hang_up();
+        } else if self.silence_due().is_some_and(|due| due <= now.instant) {
             self.hang_up();
         } else if self.heartbeat_due().is_some_and(|due| due <= now.instant) && self.pulse.beats(now.instant) {
             out.extend_from_slice(frame::HEARTBEAT);
@@ -247,9 +252,8 @@ impl Session {
     /// Sends the replies that are ready. Patience starts anew when the peer has been told all it asked for.
     fn send(&mut self, now: Now, out: &mut Vec<u8>) {
         let waiting = !self.replies.is_empty();
-        if self.replies.send(out) {
-            self.hang_up();
-        } else if waiting && self.replies.is_empty() {
+        self.replies.send(out);
+        if waiting && self.replies.is_empty() {
             self.pulse.hear(now.instant);
         }
     }
@@ -280,7 +284,6 @@ impl Session {
         }
         let ended = matches!(self.reading, Reading::Ended);
         assert!(!self.replies.has_fatal() || ended, "reads on after a fatal error");
-        assert!(!ended || self.left == 0 || self.finished, "keeps bytes that are of no use");
         assert!(!self.finished || ended && self.replies.is_empty(), "has things to say after the end");
         assert!(self.state == State::Init || self.pulse.interval().is_some(), "a consumer without heartbeats");
         assert!(!self.identified || !matches!(self.reading, Reading::Magic), "IDENTIFY before the magic");

@@ -71,6 +71,13 @@ impl Replies {
         self.last
     }
 
+    /// As if so many slots had been issued and answered.
+    #[cfg(test)]
+    pub(super) fn wind(&mut self, slots: u32) {
+        assert!(self.is_empty());
+        self.last = Slot(slots);
+    }
+
     /// The slot issued last.
     pub(super) fn last(&self) -> Slot {
         self.last
@@ -115,12 +122,12 @@ impl Replies {
         }
     }
 
-    /// Sends what is ready, in order. True if that ended in a fatal error, after which there is nothing.
+    /// Sends what is ready, in order, up to a fatal error.
     #[inline]
-    pub(super) fn send(&mut self, out: &mut Vec<u8>) -> bool {
+    pub(super) fn send(&mut self, out: &mut Vec<u8>) {
         while let Some(reply) = self.slots.front() {
             match reply {
-                Reply::Awaited(_) => return false,
+                Reply::Awaited(_) | Reply::Fatal(_) => return,
                 Reply::Ok => out.extend_from_slice(frame::OK),
                 Reply::Subscribed => {
                     out.extend_from_slice(frame::OK);
@@ -131,10 +138,6 @@ impl Replies {
                 }
                 Reply::CloseWait => out.extend_from_slice(frame::CLOSE_WAIT),
                 Reply::Frame(frame) => out.extend_from_slice(frame),
-                Reply::Fatal(frame) => {
-                    out.extend_from_slice(frame);
-                    return true;
-                }
             }
             self.slots.pop_front();
             while let Some(failure) = self.failures.front()
@@ -144,7 +147,14 @@ impl Replies {
                 self.failures.pop_front();
             }
         }
-        false
+    }
+
+    /// The frame of a fatal error, if its turn has come.
+    pub(super) fn fatal(&self) -> Option<&[u8]> {
+        match self.slots.front() {
+            Some(Reply::Fatal(frame)) => Some(frame),
+            _ => None,
+        }
     }
 
     /// Sends message frames, or keeps them until SUB's reply is out.

@@ -8,6 +8,7 @@ use super::consumers::Consumers;
 use super::flights::{Flight, Flights, NewFlight};
 use super::io::{ConnId, Consumer, Effects, Refusal, ToConn};
 use super::log::{FRAME_HEADER, Loc, Log, write_frame};
+use super::{SMALL, STEP};
 use crate::message::MessageId;
 use crate::name::ChannelName;
 use crate::options::Options;
@@ -19,6 +20,7 @@ use core::cmp::Reverse;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
+    is_ephemeral: bool,
     pub(super) paused: bool,
     pub(super) consumers: Consumers,
     pub(super) flights: Flights,
@@ -92,12 +94,11 @@ impl Turn<'_> {
 
 /// How many messages a message put back waits for at most.
 const BEHIND: u64 = 10_000;
-/// Timers that may fire, and messages that sampling may drop, in one turn.
-const BURST: usize = 256;
 
 impl Channel {
     pub(super) fn new(name: ChannelName) -> Self {
         Self {
+            is_ephemeral: name.is_ephemeral(),
             name,
             paused: false,
             consumers: Consumers::default(),
@@ -125,7 +126,7 @@ impl Channel {
     pub(super) fn admit(&mut self, fan: Loc, count: u64, log: &mut Log, mem_queue_size: u64) {
         self.counters.messages += count;
         let mut limit = count;
-        if self.name.is_ephemeral() {
+        if self.is_ephemeral && mem_queue_size.saturating_sub(self.depth()) < count {
             let credit = if self.paused { 0 } else { self.consumers.credit() };
             limit = limit.min(credit.saturating_add(mem_queue_size).saturating_sub(self.depth()));
         }
@@ -157,11 +158,10 @@ impl Channel {
 
     /// Hands out messages while there is a consumer with credit.
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>) {
-        let mut discards = 0;
         while !self.paused && self.depth() > 0 {
             let Some(consumer) = self.consumers.next_ready() else { return };
-            if *turn.budget < 0 || discards >= BURST {
-                self.consumers.offer(consumer);
+            if *turn.budget < 0 {
+                self.consumers.not_yet(consumer);
                 return turn.wake_at(turn.now.instant);
             }
             let (loc, attempts) = self.take(turn.log);
@@ -169,7 +169,7 @@ impl Channel {
             if rate > 0 && turn.random.below(100) >= rate {
                 turn.log.done(loc);
                 self.counters.sampled += 1;
-                discards += 1;
+                *turn.budget -= STEP;
             } else {
                 self.hand_out(consumer, loc, attempts, turn);
             }
@@ -220,33 +220,45 @@ impl Channel {
         Ok(())
     }
 
-    /// Puts back what is due: messages that timed out, deferred messages. Tells when it wants to be called again.
-    pub(super) fn expire(&mut self, now: Instant) -> Option<Instant> {
-        let mut burst = BURST;
-        let mut next: Option<Instant> = None;
+    /// Puts back what is due: messages that timed out, deferred messages.
+    pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
+        let now = turn.now.instant;
         for consumer in self.consumers.keys() {
             while let Some((key, flight)) = self.consumers.find(consumer).and_then(|it| self.flights.first(&it.flights))
             {
-                if flight.deadline > now || burst == 0 {
-                    next = Some(next.map_or(flight.deadline, |next| next.min(flight.deadline)));
+                if flight.deadline > now || *turn.budget < 0 {
+                    turn.wake_at(flight.deadline);
                     break;
                 }
-                burst -= 1;
+                *turn.budget -= STEP;
                 let flight = self.take_flight(key);
                 self.counters.timed_out += 1;
                 self.put_back(flight.loc, flight.attempts);
             }
         }
         while let Some(Reverse(first)) = self.deferred.peek().copied() {
-            if first.due > now || burst == 0 {
-                next = Some(next.map_or(first.due, |next| next.min(first.due)));
+            if first.due > now || *turn.budget < 0 {
+                turn.wake_at(first.due);
                 break;
             }
-            burst -= 1;
+            *turn.budget -= STEP;
             self.deferred.pop();
             self.put_back(first.loc, first.attempts);
         }
-        next
+        self.shrink();
+    }
+
+    /// Gives memory back that a burst has left unused; timers see to it that this is called some time after one.
+    fn shrink(&mut self) {
+        self.flights.shrink();
+        self.consumers.shrink();
+        if self.depth() == 0 {
+            self.waiting.shrink_to(SMALL);
+            self.ranges.shrink_to(SMALL);
+        }
+        if self.deferred.is_empty() {
+            self.deferred.shrink_to(SMALL);
+        }
     }
 
     /// Drops everything: waiting, deferred and in flight.
@@ -298,18 +310,21 @@ impl Channel {
         self.flights.iter().map(|flight| flight.deadline).chain(deferred).min()
     }
 
-    /// Checks all invariants; calls `needs` with each record that the channel needs.
-    pub(super) fn check(&self, log: &Log, mut needs: impl FnMut(Loc)) {
-        let mut fresh = 0;
+    /// Every record that the channel needs.
+    pub(super) fn needed(&self, log: &Log, mut each: impl FnMut(Loc)) {
         for mut range in self.ranges.iter().copied() {
-            assert!(range.count > 0, "no empty range");
-            (0..range.count).for_each(|_| needs(log.advance(&mut range.next)));
-            fresh += range.count;
+            (0..range.count).for_each(|_| each(log.advance(&mut range.next)));
         }
+        self.waiting.iter().for_each(|waiting| each(waiting.loc));
+        self.deferred.iter().for_each(|Reverse(deferred)| each(deferred.loc));
+        self.flights.iter().for_each(|flight| each(flight.loc));
+    }
+
+    /// Checks all invariants.
+    pub(super) fn check(&self) {
+        assert!(self.ranges.iter().all(|range| range.count > 0), "no empty range");
+        let fresh: u64 = self.ranges.iter().map(|range| range.count).sum();
         assert_eq!(fresh, self.fresh, "fresh messages are counted");
-        self.waiting.iter().for_each(|waiting| needs(waiting.loc));
-        self.deferred.iter().for_each(|Reverse(deferred)| needs(deferred.loc));
-        self.flights.iter().for_each(|flight| needs(flight.loc));
         assert!(self.waiting.iter().is_sorted_by_key(|waiting| waiting.turn), "what waits keeps its order");
         let Counters { messages, finished, sampled, emptied, skipped, .. } = self.counters;
         let held = self.depth() + (self.deferred.len() + self.flights.len()) as u64;
@@ -317,6 +332,15 @@ impl Channel {
         self.consumers.check(&self.flights);
         let idle = self.paused || self.depth() == 0;
         assert!(idle || self.consumers.none_ready_is_forgotten(), "a consumer with credit is remembered");
+    }
+
+    #[cfg(test)]
+    pub(super) fn add_to(&self, footprint: &mut super::check::Footprint) {
+        footprint.flights += self.flights.capacity();
+        footprint.waiting += self.waiting.capacity();
+        footprint.deferred += self.deferred.capacity();
+        footprint.ranges += self.ranges.capacity();
+        footprint.consumers += self.consumers.capacity();
     }
 
     /// The next message to hand out; there must be one.
@@ -353,6 +377,7 @@ impl Channel {
         if let Some((_, twin)) = self.flights.find(id) {
             // An imported backlog may hold an id twice; the second one waits for the first.
             let deadline = twin.deadline;
+            *turn.budget -= STEP;
             return self.defer(loc, attempts, deadline, turn);
         }
         let consumer = self.consumers.get_mut(to);

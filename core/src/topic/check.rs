@@ -1,9 +1,21 @@
-//! The invariants of a topic, checked as a whole; tests and the simulator call this after each step.
+//! A topic looked at as a whole: its invariants, and what it holds. Tests and the simulator call this after each step.
 
 use super::{Counters, Topic};
+use crate::name::ChannelName;
 use alloc::collections::BTreeMap;
 
 impl Topic {
+    /// Calls `each` with the payload of every message held in memory: once for those not given to channels yet, with
+    /// no name, and once for each channel that needs it. The simulator excuses exactly these when it kills a node.
+    pub fn held(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
+        let mut cursor = self.fan;
+        (0..self.backlog).for_each(|_| each(None, self.log.payload(self.log.advance(&mut cursor))));
+        self.backlog_deferred.iter().for_each(|&(loc, _)| each(None, self.log.payload(loc)));
+        for (_, channel) in &self.channels {
+            channel.needed(&self.log, |loc| each(Some(&channel.name), self.log.payload(loc)));
+        }
+    }
+
     /// Checks all invariants.
     ///
     /// # Panics
@@ -13,7 +25,8 @@ impl Topic {
         let mut needed: BTreeMap<u32, u32> = BTreeMap::new();
         for (key, channel) in &self.channels {
             assert_eq!(self.by_name.get(&channel.name), Some(&key), "a channel is found by its name");
-            channel.check(&self.log, |loc| *needed.entry(loc.chunk).or_default() += 1);
+            channel.check();
+            channel.needed(&self.log, |loc| *needed.entry(loc.chunk).or_default() += 1);
             let due = channel.next_due();
             assert!(due.is_none() || self.wake.is_some_and(|wake| Some(wake) <= due), "no timer is forgotten");
         }
@@ -35,5 +48,34 @@ impl Topic {
             let consumer = self.channels[member.channel].consumers.find(member.consumer);
             assert!(consumer.is_some_and(|consumer| consumer.conn == *conn), "a member is a consumer of its channel");
         }
+    }
+}
+
+/// Places for messages and consumers that a topic holds memory for, used or not.
+#[cfg(test)]
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Footprint {
+    pub(super) flights: usize,
+    pub(super) waiting: usize,
+    pub(super) deferred: usize,
+    pub(super) ranges: usize,
+    pub(super) consumers: usize,
+    pub(super) chunks: usize,
+    pub(super) backlog: usize,
+}
+
+#[cfg(test)]
+impl Topic {
+    pub(super) fn footprint(&self) -> Footprint {
+        let (chunks, backlog) = (self.log.capacity(), self.backlog_deferred.capacity());
+        let mut footprint = Footprint { chunks, backlog, ..Footprint::default() };
+        self.channels.iter().for_each(|(_, channel)| channel.add_to(&mut footprint));
+        footprint
+    }
+
+    /// Replaces the log of a topic that has no messages.
+    pub(super) fn start_log(&mut self, log: super::log::Log) {
+        self.fan = log.end();
+        self.log = log;
     }
 }

@@ -4,8 +4,10 @@
 //! become ready is offered and waits in a queue, so that handing out a message never searches, and takes turns.
 //! One whose socket has gone stays until its last flight has ended.
 
+use super::SMALL;
 use super::flights::{FlightList, Flights};
-use super::io::{ConnId, Consumer, Group};
+use super::io::{ConnId, Consumer};
+use crate::time::Duration;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use slab::Slab;
@@ -16,8 +18,8 @@ pub(super) struct Member {
     pub(super) conn: ConnId,
     pub(super) settings: Consumer,
     pub(super) flights: FlightList,
-    /// Where its frames are gathered in this turn.
-    pub(super) group: Group,
+    /// Where its frames were gathered the last time.
+    pub(super) group: usize,
     pub(super) rdy: u32,
     pub(super) in_flight: u32,
     pub(super) delivered: u64,
@@ -58,13 +60,15 @@ impl Consumers {
         self.present
     }
 
-    pub(super) fn join(&mut self, conn: ConnId, settings: Consumer) -> u32 {
+    pub(super) fn join(&mut self, conn: ConnId, mut settings: Consumer) -> u32 {
         self.present += 1;
+        // A message that timed out when it was handed out would be handed out for ever.
+        settings.msg_timeout = settings.msg_timeout.max(Duration::from_nanos(1));
         self.members.insert(Member {
             conn,
             settings,
             flights: FlightList::default(),
-            group: Group::default(),
+            group: 0,
             rdy: 0,
             in_flight: 0,
             delivered: 0,
@@ -82,6 +86,9 @@ impl Consumers {
         self.present -= 1;
         let member = self.get_mut(key);
         member.gone = true;
+        if core::mem::take(&mut member.queued) {
+            self.ready.retain(|&queued| queued != key);
+        }
         self.forget_if_done(key);
     }
 
@@ -147,9 +154,14 @@ impl Consumers {
             if member.is_ready() {
                 return Some(key);
             }
-            self.forget_if_done(key);
         }
         None
+    }
+
+    /// The consumer that was next is still the next.
+    pub(super) fn not_yet(&mut self, key: u32) {
+        self.get_mut(key).queued = true;
+        self.ready.push_front(key);
     }
 
     /// How many messages the ready consumers would take.
@@ -166,6 +178,16 @@ impl Consumers {
             if !self.forget_if_done(key) {
                 self.offer(key);
             }
+        }
+    }
+
+    /// Gives unused memory back.
+    pub(super) fn shrink(&mut self) {
+        if self.ready.is_empty() {
+            self.ready.shrink_to(SMALL);
+        }
+        if self.members.is_empty() {
+            self.members.shrink_to_fit();
         }
     }
 
@@ -189,7 +211,7 @@ impl Consumers {
         for (key, member) in &self.members {
             let listed = flights.check(&member.flights, key as u32);
             assert_eq!(listed, member.in_flight as usize, "each flight is counted for its consumer");
-            assert!(!member.gone || listed > 0 || member.queued, "one that has gone stays for its flights only");
+            assert!(!member.gone || listed > 0, "one that has gone stays for its flights only");
             assert_eq!(member.queued, self.ready.contains(&(key as u32)), "queued once, or not at all");
             held += listed;
         }
@@ -200,9 +222,14 @@ impl Consumers {
         self.members.iter().all(|(_, member)| !member.is_ready() || member.queued)
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.members.len() + self.ready.capacity()
+    }
+
     fn forget_if_done(&mut self, key: u32) -> bool {
         let member = &self.members[key as usize];
-        let done = member.gone && member.in_flight == 0 && !member.queued;
+        let done = member.gone && member.in_flight == 0;
         if done {
             self.members.remove(key as usize);
         }

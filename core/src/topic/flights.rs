@@ -3,6 +3,7 @@
 //! All flights of a consumer have the same timeout, so a new one belongs at the end of the consumer's list, and so does
 //! one that was touched; only a touch that hits `--max-msg-timeout` has to look for its place. No timer per message.
 
+use super::SMALL;
 use super::log::Loc;
 use crate::message::MessageId;
 use crate::time::Instant;
@@ -74,10 +75,14 @@ impl Flights {
         if let Ok(entry) = self.by_id.find_entry(hash(flight.id), |&other| other == key) {
             entry.remove();
         }
+        flight
+    }
+
+    /// Gives memory back if nothing is in flight.
+    pub(super) fn shrink(&mut self) {
         if self.slots.is_empty() && self.slots.capacity() > SMALL {
             *self = Self::default();
         }
-        flight
     }
 
     /// The consumer that holds a flight.
@@ -109,6 +114,11 @@ impl Flights {
     /// Where the flights' records are, to be changed when records move.
     pub(super) fn locs(&mut self) -> impl Iterator<Item = &mut Loc> {
         self.slots.iter_mut().map(|(_, flight)| &mut flight.loc)
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.capacity() + self.by_id.capacity()
     }
 
     /// Checks the index and one consumer's list; returns the list's length.
@@ -169,9 +179,6 @@ pub(super) struct NewFlight {
     pub(super) deadline: Instant,
     pub(super) delivered: Instant,
 }
-
-/// Capacity that an idle channel may keep.
-const SMALL: usize = 16;
 
 /// Ids are made by the topic, so nobody can choose them to collide.
 #[inline]

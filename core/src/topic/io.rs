@@ -86,8 +86,6 @@ pub struct Effects {
     pub conns: Vec<Outgoing>,
     /// For the node, in order.
     pub notices: Vec<Notice>,
-    /// Tells the groups of this turn from those of earlier ones.
-    pub(super) turn: u64,
 }
 
 /// What one connection gets: message frames, and events at places between them.
@@ -173,37 +171,22 @@ impl Effects {
     pub fn clear(&mut self) {
         self.conns.clear();
         self.notices.clear();
-        self.turn += 1;
     }
 
-    /// The group of a connection; `hint` remembers it across calls of one turn.
-    pub(super) fn to(&mut self, conn: ConnId, hint: &mut Group) -> &mut Outgoing {
-        if hint.turn != self.turn {
-            let known = self.conns.iter().rposition(|group| group.conn == conn);
-            let index = known.unwrap_or_else(|| {
+    /// The group of a connection; `hint` is where it was the last time, in whatever buffer that was.
+    #[inline]
+    pub(super) fn to(&mut self, conn: ConnId, hint: &mut usize) -> &mut Outgoing {
+        if self.conns.get(*hint).is_none_or(|group| group.conn != conn) {
+            *hint = self.conns.iter().rposition(|group| group.conn == conn).unwrap_or(self.conns.len());
+            if *hint == self.conns.len() {
                 self.conns.push(Outgoing { conn, frames: Vec::new(), events: Vec::new() });
-                self.conns.len() - 1
-            });
-            *hint = Group { turn: self.turn, index };
+            }
         }
-        &mut self.conns[hint.index]
+        &mut self.conns[*hint]
     }
 
     pub(super) fn tell(&mut self, conn: ConnId, event: ToConn) {
-        let group = self.to(conn, &mut Group::default());
+        let group = self.to(conn, &mut 0);
         group.events.push((group.frames.len(), event));
-    }
-}
-
-/// Where a connection's group is within the effects of one turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    turn: u64,
-    index: usize,
-}
-
-impl Default for Group {
-    fn default() -> Self {
-        Self { turn: u64::MAX, index: 0 }
     }
 }

@@ -25,8 +25,9 @@ pub(super) struct Log {
     first: u32,
     /// Bytes of memory that the chunks hold.
     bytes: usize,
-    /// At so many bytes it pays to look for stragglers.
-    sweep_at: usize,
+    /// (channel, message) pairs of all chunks, and those that ended since stragglers were looked for.
+    live: u64,
+    ended: u64,
     next_seq: u64,
     budget: Budget,
 }
@@ -40,6 +41,8 @@ struct Chunk {
     /// Records not yet given to channels: those that a cursor walks over, and those with a due time.
     plain: u32,
     deferred: u32,
+    /// Little of it is needed: stragglers are to be carried forward.
+    sparse: bool,
 }
 
 /// A message to append.
@@ -68,7 +71,15 @@ const SWEEP_MIN: usize = 4 * 1024 * 1024;
 
 impl Log {
     pub(super) fn new(budget: Budget) -> Self {
-        Self { chunks: VecDeque::new(), first: 0, bytes: 0, sweep_at: SWEEP_MIN, next_seq: 1, budget }
+        Self { chunks: VecDeque::new(), first: 0, bytes: 0, live: 0, ended: 0, next_seq: 1, budget }
+    }
+
+    /// An empty log whose first chunk has that number.
+    #[cfg(test)]
+    pub(super) fn starting_at(budget: Budget, first: u32) -> Self {
+        let mut log = Self::new(budget);
+        log.first = first;
+        log
     }
 
     /// Appends a message. `more` is how many bytes are known to follow, so that the chunk can be made to fit.
@@ -154,12 +165,14 @@ impl Log {
             chunk.live += take as u32;
             left -= take;
         }
+        self.live += limit - left;
         limit - left
     }
 
     /// A channel takes a deferred record, or a copy of one that another channel has.
     pub(super) fn keep(&mut self, loc: Loc) {
         self.chunk(loc.chunk).live += 1;
+        self.live += 1;
     }
 
     /// All records from `fan` on have been given to the channels that wanted them.
@@ -178,6 +191,8 @@ impl Log {
     /// A channel does not need the record any more.
     #[inline]
     pub(super) fn done(&mut self, loc: Loc) {
+        self.live -= 1;
+        self.ended += 1;
         let index = self.index(loc.chunk);
         let chunk = self.chunks[index].as_mut().expect("a record that is needed is kept");
         chunk.live -= 1;
@@ -192,17 +207,25 @@ impl Log {
         self.bytes
     }
 
-    /// Whether so much is held that stragglers should be looked for.
+    /// Whether stragglers should be looked for: much is held, and as much has ended as has not, so that looking at all
+    /// that is left costs little for each message.
+    #[inline]
     pub(super) const fn wants_sweep(&self) -> bool {
-        self.bytes >= self.sweep_at
+        self.bytes >= SWEEP_MIN && self.ended >= self.live
     }
 
-    /// The chunks before `limit` of which less than a quarter is needed, if each record was for so many channels.
-    pub(super) fn sparse(&self, limit: Loc, channels: u32) -> Vec<u32> {
+    /// Marks the chunks before `limit` of which less than a quarter is needed, if each record was for so many channels.
+    pub(super) fn mark_sparse(&mut self, limit: Loc, channels: u32) {
         let before = self.distance(limit);
-        let sparse = |chunk: &Chunk| u64::from(chunk.live) * 4 < u64::from(chunk.records) * u64::from(channels);
-        let chunks = self.chunks.iter().take(before).enumerate();
-        chunks.filter(|(_, chunk)| chunk.as_ref().is_some_and(sparse)).map(|(index, _)| self.number(index)).collect()
+        for chunk in self.chunks.iter_mut().take(before).flatten() {
+            chunk.sparse = u64::from(chunk.live) * 4 < u64::from(chunk.records) * u64::from(channels);
+        }
+        self.ended = 0;
+    }
+
+    /// Whether the record is a straggler: its chunk was marked.
+    pub(super) fn is_sparse(&self, loc: Loc) -> bool {
+        self.chunks[self.index(loc.chunk)].as_ref().is_some_and(|chunk| chunk.sparse)
     }
 
     /// Appends a copy of a straggler that nobody needs yet; the old one is still needed by those who need it.
@@ -221,11 +244,6 @@ impl Log {
         new
     }
 
-    /// Stragglers have been carried: the next look is due when the log has doubled.
-    pub(super) fn swept(&mut self) {
-        self.sweep_at = (self.bytes * 2).max(SWEEP_MIN);
-    }
-
     /// The (channel, message) pairs counted for each chunk, and its records not given to channels.
     pub(super) fn counts(&self) -> impl Iterator<Item = (u32, u32, u32, u32)> + '_ {
         let chunks = self.chunks.iter().enumerate();
@@ -234,9 +252,16 @@ impl Log {
         })
     }
 
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.chunks.capacity()
+    }
+
     pub(super) fn check(&self) {
         let held: usize = self.chunks.iter().flatten().map(|chunk| chunk.bytes.capacity()).sum();
         assert_eq!(held, self.bytes, "bytes held are counted");
+        let live: u64 = self.chunks.iter().flatten().map(|chunk| u64::from(chunk.live)).sum();
+        assert_eq!(live, self.live, "what is needed is counted");
         assert!(!matches!(self.chunks.front(), Some(None)), "no freed chunk at the front");
         for chunk in self.chunks.iter().flatten() {
             assert!(chunk.live + chunk.plain + chunk.deferred > 0, "a chunk is kept for somebody");
@@ -262,7 +287,7 @@ impl Log {
         let bytes = Vec::with_capacity(capacity);
         self.bytes += bytes.capacity();
         self.budget.charge(bytes.capacity());
-        self.chunks.push_back(Some(Chunk { bytes, records: 0, live: 0, plain: 0, deferred: 0 }));
+        self.chunks.push_back(Some(Chunk { bytes, records: 0, live: 0, plain: 0, deferred: 0, sparse: false }));
     }
 
     fn free(&mut self, index: usize) {

@@ -12,7 +12,7 @@ mod flights;
 pub mod io;
 mod log;
 pub mod stats;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzz"))]
 mod tests;
 
 use crate::budget::Budget;
@@ -92,6 +92,10 @@ struct Counters {
 /// How much is done under one hold of the lock: inputs, and bytes published or handed out.
 const INPUTS_A_TURN: usize = 256;
 const BYTES_A_TURN: usize = 256 * 1024;
+/// A timer that fires, or a message that sampling drops, counts for so many bytes.
+const STEP: isize = BYTES_A_TURN as isize / 256;
+/// Room that an idle queue may keep.
+const SMALL: usize = 16;
 
 impl Topic {
     /// A topic without messages or channels. `seed` is the process's; the name makes it the topic's.
@@ -125,23 +129,33 @@ impl Topic {
 
     /// Does what is due, then applies the inputs in order. An empty batch is a tick, and too early a tick does nothing.
     pub fn handle(&mut self, now: Now, batch: &mut VecDeque<Input>, out: &mut Effects) -> Handled {
-        let mut inputs = INPUTS_A_TURN;
+        let mut inputs = 0;
         let cx = &mut Context { now, out, budget: BYTES_A_TURN as isize };
-        if self.wake.is_some_and(|wake| wake <= now.instant) {
-            self.expire(cx);
-        }
         while !self.gone {
-            let Some(input) = batch.pop_front() else { return Handled::All };
-            self.apply(input, batch, cx);
-            inputs -= 1;
-            if (inputs == 0 || cx.budget < 0) && !batch.is_empty() && !self.gone {
+            if self.is_due(now) && cx.budget >= 0 {
+                self.expire(cx);
+            }
+            // What is due, and what a turn left undone, comes before the next input: so nobody sees where turns end.
+            if batch.is_empty() {
+                return Handled::All;
+            }
+            if inputs == INPUTS_A_TURN || cx.budget < 0 || self.is_due(now) {
                 return Handled::Some;
             }
+            if let Some(input) = batch.pop_front() {
+                self.apply(input, batch, cx);
+            }
+            inputs += 1;
         }
         Handled::Gone
     }
 
-    /// When the topic wants to be called, at the latest: a timeout or a deferral may be due then.
+    fn is_due(&self, now: Now) -> bool {
+        self.wake.is_some_and(|wake| wake <= now.instant)
+    }
+
+    /// When the topic wants to be called, at the latest: a timeout or a deferral may be due then. If that is not in the
+    /// future, there was too much to do for one turn.
     pub fn deadline(&self) -> Option<Instant> {
         self.wake.filter(|_| !self.gone)
     }
@@ -234,28 +248,30 @@ impl Topic {
         Some(member)
     }
 
-    /// Appends bodies to the log, as many as fit into this turn.
+    /// Appends bodies to the log, as many as fit into a turn: always the same slices, whatever was done before them.
     fn publish(&mut self, bodies: &mut Bodies, defer: Duration, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        if !self.budget.fits(bodies.body_bytes()) {
-            return Err(Refusal::QueueFull);
-        }
+        const HEADERS: usize = log::RECORD_HEADER + PAYLOAD_HEADER;
         if self.log.wants_sweep() {
             self.carry_stragglers();
+        }
+        if !self.budget.fits(bodies.body_bytes()) {
+            return Err(Refusal::QueueFull);
         }
         // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
         let bounded = self.name.is_ephemeral() && (self.paused || self.channels.is_empty());
         let mut room = if bounded { self.options.mem_queue_size.saturating_sub(self.depth()) } else { u64::MAX };
-        let mut more = bodies.body_bytes() + bodies.len() * (log::RECORD_HEADER + PAYLOAD_HEADER);
+        let mut more = bodies.body_bytes() + bodies.len() * HEADERS;
+        let mut slice = BYTES_A_TURN as isize;
         bodies.take_while(|body| {
             self.counters.messages += 1;
             self.counters.bytes += body.len() as u64;
-            cx.budget -= body.len() as isize;
+            slice -= (HEADERS + body.len()) as isize;
+            more -= HEADERS + body.len();
             if room == 0 {
                 self.counters.overflowed += 1;
-                return cx.budget >= 0;
+                return slice >= 0;
             }
             room -= 1;
-            more = more.saturating_sub(body.len());
             let record = Record { time: cx.now.timestamp, id: self.ids.next(cx.now.timestamp), body, defer };
             let loc = self.log.append(record, more);
             if defer.is_zero() {
@@ -263,8 +279,9 @@ impl Topic {
             } else {
                 self.backlog_deferred.push_back((loc, cx.now.instant + defer));
             }
-            cx.budget >= 0
+            slice >= 0
         });
+        cx.budget -= BYTES_A_TURN as isize - slice;
         Ok(())
     }
 
@@ -301,6 +318,7 @@ impl Topic {
         self.fan = self.log.end();
         self.backlog = 0;
         self.backlog_deferred.clear();
+        self.backlog_deferred.shrink_to(SMALL);
     }
 
     /// Messages not given to channels yet.
@@ -313,11 +331,11 @@ impl Topic {
     fn carry_stragglers(&mut self) {
         let cursors = self.channels.iter().filter_map(|(_, channel)| channel.cursor());
         let oldest = cursors.chain([self.fan]).min_by_key(|cursor| self.log.distance(*cursor)).unwrap_or(self.fan);
-        let sparse = self.log.sparse(oldest, self.channels.len() as u32);
+        self.log.mark_sparse(oldest, self.channels.len() as u32);
         let mut moved: BTreeMap<Loc, Loc> = BTreeMap::new();
         for (_, channel) in &mut self.channels {
             channel.relocate(|loc| {
-                if sparse.contains(&loc.chunk) {
+                if self.log.is_sparse(*loc) {
                     let new = *moved.entry(*loc).or_insert_with(|| self.log.carry(*loc));
                     self.log.keep(new);
                     self.log.done(*loc);
@@ -325,7 +343,6 @@ impl Topic {
                 }
             });
         }
-        self.log.swept();
     }
 
     /// Puts back what is due in every channel, and hands it out.
@@ -335,9 +352,7 @@ impl Topic {
         for channel in 0..self.channels.capacity() {
             if self.channels.contains(channel) {
                 let (channel, mut turn) = self.turn(channel, cx);
-                if let Some(next) = channel.expire(turn.now.instant) {
-                    turn.wake_at(next);
-                }
+                channel.expire(&mut turn);
                 channel.dispatch(&mut turn);
             }
         }

@@ -1,10 +1,30 @@
-//! nsqd's HTTP interface, under construction.
+//! nsqd's HTTP interface (spec: http_flags_tools §1): publishing, administration, statistics, options.
+//!
+//! A request comes from [`connection`], [`router`] says what it is for, one of `publish`, `admin`, `config` and `stats`
+//! does it, and [`respond`] makes an answer of what came out. All of them know topics only through the [`Broker`]'s
+//! public face, and nothing of a body is read before its declared length has been looked at.
+
+mod admin;
+mod body;
+mod config;
+mod connection;
+mod gather;
+mod go;
+mod lines;
+mod publish;
+mod query;
+mod respond;
+mod router;
+mod service;
+mod stats;
+mod text;
 
 use crate::broker::Broker;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use tokio::net::TcpStream;
+
+pub use config::{Live, Setting};
+pub(crate) use connection::serve;
 
 /// What `/info` tells about the process (spec: http_flags_tools §1.7).
 #[derive(Clone, Debug, Default)]
@@ -19,15 +39,6 @@ pub struct Identity {
     pub http_port: u16,
     /// What is behind the version: `rust1.95.0`.
     pub built_with: String,
-}
-
-/// An option's value as `/config/KEY` renders it (spec: http_flags_tools §1.9).
-#[derive(Clone, Debug)]
-pub enum Setting {
-    /// A string, as it is.
-    Text(String),
-    /// Anything else, as JSON.
-    Json(String),
 }
 
 /// What the handlers share.
@@ -46,6 +57,3 @@ impl Http {
         Self { broker, identity, settings }
     }
 }
-
-/// Serves one connection to its end.
-pub(crate) async fn serve(_http: Arc<Http>, _stream: TcpStream, _peer: SocketAddr) {}

@@ -127,6 +127,11 @@ impl Bench {
         }
     }
 
+    /// The next effects go into a new buffer.
+    pub(super) fn new_buffer(&mut self) {
+        self.out = Effects::default();
+    }
+
     /// Lets time pass without calling the topic.
     pub(super) fn sleep(&mut self, duration: Duration) {
         self.now.instant = self.now.instant + duration;

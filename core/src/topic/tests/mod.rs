@@ -1,13 +1,21 @@
 //! The topic machine alone: scenarios that read like sentences, a reference model, and properties over both.
 //!
 //! Everything goes through [`bench::Bench`], which checks all invariants after every single call. Nothing here reads a
-//! clock: time stands until a test moves it.
+//! clock: time stands until a test moves it. The bench and the model also serve the fuzzer.
 
 mod bench;
-pub(super) mod model;
+
 #[cfg(test)]
-mod properties;
+mod delivery;
 #[cfg(test)]
-mod scenarios;
+mod ephemeral;
+#[cfg(test)]
+mod memory;
+#[cfg(test)]
+mod operators;
 #[cfg(test)]
 mod sentences;
+#[cfg(test)]
+mod timers;
+#[cfg(test)]
+mod turns;

@@ -5,7 +5,7 @@
 
 use std::fmt::Write;
 
-use super::tcp::{End, Phase};
+use super::end::{End, Phase};
 use super::wire::State;
 
 pub(crate) fn dump(state: &State) -> String {
@@ -23,7 +23,7 @@ fn write_hosts(text: &mut String, state: &State) -> std::fmt::Result {
             writeln!(text, "  listen {addr}, {} to accept", listener.queue.len())?;
         }
         for (end_id, end) in state.ends.iter().filter(|(_, end)| end.host == *id) {
-            writeln!(text, "  #{} {}", end_id.conn, line(end))?;
+            writeln!(text, "  {end_id:?} {}", line(end))?;
         }
     }
     Ok(())

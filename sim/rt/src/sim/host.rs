@@ -1,6 +1,6 @@
 //! Machines: their address, power, ports and listeners.
 //!
-//! In: bind, connect and accept calls, kills and power cuts. Out: connections to [`super::tcp`].
+//! In: bind, connect and accept calls, kills and power cuts. Out: connections to `tcp`.
 //! The rule: a port is not given out again while anything of it is left, and what a dead process held answers to no one of its destructors.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -10,7 +10,7 @@ use std::task::Waker;
 
 use madsim::task::NodeId;
 
-use super::tcp::{End, EndId, Phase};
+use super::end::{End, EndId, Phase};
 use super::wire::{Body, Packet, State};
 
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;

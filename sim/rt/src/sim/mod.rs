@@ -1,7 +1,7 @@
 //! The simulated network and the handle by which a test breaks it.
 //!
 //! In: byte streams of [`crate::net`] and a test's orders ([`Net`]): cut, hold, lose, kill, power off. Out: the same bytes later, or errors.
-//! [`wire`](self) moves packets in the order of an event heap, `host` keeps machines and ports, `tcp` the connections. One task drives all of
+//! [`wire`](self) moves packets in the order of an event heap, `host` keeps machines and ports, `tcp` and `end` the connections. One task drives all of
 //! it, and every draw comes from the run's seed.
 //!
 //! What is modelled: handshake with SYN repetitions, RST, FIN both ways, windows and back-pressure, loss and cuts as stalls of 200 ms·2ⁿ, a
@@ -10,8 +10,10 @@
 //!
 //! A RST is a single packet: if it is lost, the peer learns of it at its own next packet, as in life.
 
+mod calls;
 mod config;
 mod dump;
+mod end;
 mod host;
 mod links;
 mod tcp;
@@ -34,7 +36,8 @@ pub use self::config::{Config, Counters, LinkConfig};
 pub use self::links::Links;
 pub use madsim::task::NodeId;
 
-pub(crate) use self::tcp::{EndId, register};
+pub(crate) use self::calls::register;
+pub(crate) use self::end::EndId;
 pub(crate) use self::wire::State;
 use crate::time::Sleep;
 

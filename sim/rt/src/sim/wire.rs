@@ -13,8 +13,8 @@ use madsim::rand::{GlobalRng, Rng};
 use madsim::task::NodeId;
 
 use super::config::{Config, Counters, LinkConfig};
+use super::end::{End, EndId};
 use super::host::Host;
-use super::tcp::{End, EndId};
 
 /// The network: machines, links, connections and what is under way. One value for each run, behind one lock.
 pub(crate) struct State {
@@ -167,7 +167,7 @@ impl State {
             self.lose_to_cut(&packet);
         } else if !local && self.chance(loss) {
             self.counters.losses += 1;
-            tracing::trace!(target: "net", dst = ?packet.dst, body = %packet.body, "lost");
+            self.trace("lost", &packet);
         } else {
             self.schedule(at, Step::Arrive(packet));
         }
@@ -188,7 +188,7 @@ impl State {
             self.counters.dark_packets += 1;
             return;
         }
-        tracing::trace!(target: "net", from = %self.name(packet.from), to = %self.name(packet.to), dst = ?packet.dst, body = %packet.body, "arrives");
+        self.trace("arrives", &packet);
         self.mix(packet.dst.conn << 1 | u64::from(packet.dst.server));
         if let Body::Data { offset, bytes, .. } = &packet.body {
             self.mix(*offset);
@@ -199,7 +199,12 @@ impl State {
 
     fn lose_to_cut(&mut self, packet: &Packet) {
         self.counters.cut_packets += 1;
-        tracing::trace!(target: "net", from = %self.name(packet.from), to = %self.name(packet.to), body = %packet.body, "cut off");
+        self.trace("cut off", packet);
+    }
+
+    fn trace(&self, what: &str, packet: &Packet) {
+        let Packet { from, to, dst, body } = packet;
+        tracing::trace!(target: "net", "{what}: {dst:?} {} -> {}: {body}", self.name(*from), self.name(*to));
     }
 
     fn mix(&mut self, word: u64) {

@@ -1,0 +1,121 @@
+//! What clients saw: the only evidence that the checks go by.
+//!
+//! Producers and consumers write down what they did and what came back, in true simulated time; operators' actions and
+//! the deaths of nodes are written down too. A publish has three outcomes: accepted, refused, and *unknown* when no answer came.
+//! Bodies are unique, so a body names its message.
+
+use bytes::Bytes;
+use madsim::time::Instant;
+use nsq_core::message::MessageId;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The ledger of one run; clones are the same ledger.
+#[derive(Clone, Debug, Default)]
+pub struct Ledger(Arc<Mutex<Entries>>);
+
+/// What is written in it.
+#[derive(Debug, Default)]
+pub struct Entries {
+    /// By body.
+    pub published: BTreeMap<Bytes, Publish>,
+    /// In the order in which they came.
+    pub deliveries: Vec<Delivery>,
+    /// (topic, channel) to the bodies that were in a dead node's memory only.
+    pub excused: BTreeMap<(String, String), BTreeSet<Bytes>>,
+    /// Operators' actions that drop messages or channels.
+    pub drops: Vec<Drop>,
+    /// Spans in which a channel, or all of a topic's, had to be silent.
+    pub pauses: Vec<Pause>,
+    /// Channels that existed, and since when for sure.
+    pub channels: BTreeMap<(String, String), Instant>,
+}
+
+/// A message that a producer sent.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where to.
+    pub topic: String,
+    /// When it was sent.
+    pub sent: Instant,
+    /// Not to be delivered before that.
+    pub not_before: Option<Instant>,
+    /// What came back.
+    pub outcome: Outcome,
+}
+
+/// How a publish ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// `OK`: it must be delivered.
+    Accepted,
+    /// An error frame, for this message alone: it must not be delivered.
+    Refused,
+    /// No answer, or a refusal of several at once: it may be delivered.
+    Unknown,
+}
+
+/// A message that came to a consumer.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// From there.
+    pub topic: String,
+    /// From there.
+    pub channel: String,
+    /// Which nsqd, and which of its lives.
+    pub node: (String, u64),
+    /// Which consumer, and which of its connections.
+    pub consumer: (usize, u64),
+    /// When it came.
+    pub at: Instant,
+    /// Its id.
+    pub id: MessageId,
+    /// Which delivery nsqd said it is.
+    pub attempts: u16,
+    /// Its body.
+    pub body: Bytes,
+    /// What the consumer did with it, and when.
+    pub fate: Fate,
+}
+
+/// What became of a delivery, on the consumer's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Nothing: left to its timeout, or the consumer has gone.
+    Left,
+    /// FIN was sent.
+    Finished(Instant),
+    /// REQ was sent.
+    Requeued(Instant),
+}
+
+/// An operator dropped messages: what was sent before the action's end may be lost.
+#[derive(Clone, Debug)]
+pub struct Drop {
+    /// From this topic.
+    pub topic: String,
+    /// From this channel, or from the topic before its channels.
+    pub channel: Option<String>,
+    /// When it was answered.
+    pub done: Instant,
+}
+
+/// A pause.
+#[derive(Clone, Debug)]
+pub struct Pause {
+    /// Of this topic.
+    pub topic: String,
+    /// Of this channel.
+    pub channel: String,
+    /// When it was answered.
+    pub from: Instant,
+    /// When its end was asked for.
+    pub until: Option<Instant>,
+}
+
+impl Ledger {
+    /// Opens it; nobody else can read or write meanwhile.
+    pub fn open(&self) -> MutexGuard<'_, Entries> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

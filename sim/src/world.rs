@@ -1,0 +1,225 @@
+//! One nsqd with its producers and consumers, drawn from a seed: what the scenarios of the spine happen to.
+//!
+//! Two phases. First faults, which the scenario brings, and safety: a watcher checks every invariant of every topic all the
+//! time. Then healing and liveness: everything drains within a bound, and the ledger is held against the promises.
+
+use crate::checks;
+use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
+use crate::cluster::{Cluster, Nsqd};
+use crate::runner::Sim;
+use madsim::task::NodeId;
+use madsim::time::{Instant, sleep};
+use nsq_core::options::Options;
+use nsq_core::random::Random;
+use nsq_net_sim::broker::Broker;
+use std::time::Duration;
+
+/// See the module's documentation.
+pub struct World {
+    /// The run.
+    pub sim: Sim,
+    /// The machines.
+    pub cluster: Cluster,
+    /// The server.
+    pub nsqd: Nsqd,
+    /// The machines of producers, then those of consumers.
+    pub clients: Vec<NodeId>,
+    /// For the scenario's own draws.
+    pub random: Random,
+    /// What was drawn.
+    pub plan: Plan,
+    signals: Signals,
+}
+
+/// What a world is like.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Topics, each with its channels.
+    pub topics: Vec<(String, Vec<String>)>,
+    /// For each topic.
+    pub producers: usize,
+    /// For each channel.
+    pub consumers: usize,
+    /// A template for producers.
+    pub producer: ProducerPlan,
+    /// A template for consumers.
+    pub consumer: ConsumerPlan,
+    /// `--mem-queue-size`
+    pub mem_queue_size: u64,
+}
+
+/// The longest that a packet takes on a healthy link of a world.
+pub const LATENCY: Duration = Duration::from_millis(5);
+/// After healing, everything has drained by then.
+const DRAINED: Duration = Duration::from_secs(180);
+/// Two looks of the watcher are so far apart.
+const WATCH: Duration = Duration::from_millis(20);
+/// A timer is forgotten if it has been due for so long: the runtime's own are exact to a millisecond.
+const OVERDUE: Duration = Duration::from_millis(5);
+
+impl Plan {
+    /// Draws a plan; nothing in it fails yet.
+    pub fn draw(random: &mut Random) -> Self {
+        let channels = |random: &mut Random| (0..1 + random.below(3)).map(|number| format!("c{number}")).collect();
+        let topics = (0..1 + random.below(2)).map(|number| (format!("t{number}"), channels(random))).collect();
+        Self {
+            topics,
+            producers: 1 + random.below(2) as usize,
+            consumers: 1 + random.below(3) as usize,
+            producer: ProducerPlan {
+                topic: String::new(),
+                messages: 60 + random.below(120) as usize,
+                pause: Duration::from_millis(1 + random.below(200)),
+                batch_one_in: random.below(8),
+                defer_one_in: random.below(8),
+            },
+            consumer: ConsumerPlan {
+                topic: String::new(),
+                channel: String::new(),
+                rdy: 1 + random.below(30) as u32,
+                msg_timeout: Duration::from_millis(1000 + random.below(3000)),
+                work: Duration::from_millis(random.below(300)),
+                requeue: random.below(15),
+                forget: random.below(10),
+                touch: random.below(20),
+                die_one_in: 0,
+                stall_one_in: 0,
+            },
+            mem_queue_size: [0, 2, 10_000][random.below(3) as usize],
+        }
+    }
+}
+
+impl World {
+    /// Draws a world, lets `adapt` change the plan, and sets everything going.
+    pub async fn start(sim: Sim, adapt: impl FnOnce(&mut Plan, &mut Random)) -> Self {
+        let mut random = Random::new(sim.seed());
+        let mut plan = Plan::draw(&mut random);
+        adapt(&mut plan, &mut random);
+        sim.options(&plan);
+        sim.require(&["accepted", "deliveries", "redeliveries", "requeues", "net_short_reads"]);
+        sim.net().configure(|config| config.link.latency = Duration::from_micros(100)..=LATENCY);
+        let cluster = Cluster::new(&sim);
+        let options = Options { mem_queue_size: plan.mem_queue_size, ..Options::default() };
+        let nsqd = cluster.nsqd("nsqd", options);
+        let mut world = Self { sim, cluster, nsqd, clients: Vec::new(), random, plan, signals: Signals::default() };
+        world.populate().await;
+        world.sim.net().spawn(world.clients[0], watch(world.nsqd.clone()));
+        world
+    }
+
+    async fn populate(&mut self) {
+        let Self { sim, cluster, nsqd, plan, signals, .. } = &*self;
+        let mut clients = Vec::new();
+        for (topic, channels) in &plan.topics {
+            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+            cluster.create(nsqd, topic, &names).await;
+            for number in 0..plan.producers {
+                let node = cluster.client(&format!("producer-{topic}-{number}"));
+                let plan = ProducerPlan { topic: topic.clone(), ..plan.producer.clone() };
+                produce(cluster, sim, node, nsqd, clients.len(), plan, signals);
+                clients.push(node);
+            }
+        }
+        for (topic, channels) in &plan.topics {
+            for (channel, number) in
+                channels.iter().flat_map(|name| (0..plan.consumers).map(move |number| (name, number)))
+            {
+                let node = cluster.client(&format!("consumer-{topic}-{channel}-{number}"));
+                let (topic, channel) = (topic.clone(), channel.clone());
+                let plan = ConsumerPlan { topic, channel, ..plan.consumer.clone() };
+                consume(cluster, sim, node, nsqd, clients.len(), plan, signals);
+                clients.push(node);
+            }
+        }
+        self.clients = clients;
+    }
+
+    /// Whether a producer is still at work.
+    pub fn producing(&self) -> bool {
+        self.signals.producing()
+    }
+
+    /// A time drawn from the seed.
+    pub fn up_to(&mut self, most: Duration) -> Duration {
+        Duration::from_nanos(self.random.below(most.as_nanos() as u64))
+    }
+
+    /// One of the clients' machines.
+    pub fn any_client(&mut self) -> NodeId {
+        self.clients[self.random.below(self.clients.len() as u64) as usize]
+    }
+
+    /// Heals everything, waits until all is delivered, and holds the ledger against the promises.
+    pub async fn finish(&self) {
+        self.sim.note("heal");
+        self.sim.net().heal_all();
+        let started = Instant::now();
+        while self.producing() {
+            assert!(started.elapsed() < 4 * DRAINED, "the producers do not come to an end");
+            sleep(WATCH).await;
+        }
+        self.sim.note("calm");
+        self.signals.calm_down();
+        let healed = Instant::now();
+        while let Some(what) = self.undrained() {
+            assert!(healed.elapsed() < DRAINED, "not drained after {DRAINED:?}: {what}");
+            sleep(Duration::from_millis(100)).await;
+        }
+        // What was drained at the server may still be on its way to the ledger.
+        sleep(Duration::from_secs(2)).await;
+        let entries = self.cluster.ledger.open();
+        checks::nothing_invented(&entries);
+        checks::at_least_once(&entries);
+        checks::attempts_grow(&entries);
+        checks::credit_is_kept(&entries, |_| self.plan.consumer.rdy, self.plan.consumer.msg_timeout);
+    }
+
+    /// What only holds where no packet is late.
+    pub fn check_timing(&self) {
+        let entries = self.cluster.ledger.open();
+        checks::never_early(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
+        checks::pauses_are_kept(&entries, 2 * LATENCY);
+    }
+
+    fn undrained(&self) -> Option<String> {
+        let Some(broker) = self.nsqd.broker() else { return Some("nsqd is down".into()) };
+        let topics = broker.topic_stats(None, None, false);
+        let held = topics.iter().find(|topic| {
+            let channels = topic.channels.iter();
+            let held = |channel: &nsq_core::topic::stats::ChannelStats| {
+                channel.depth + (channel.in_flight_count + channel.deferred_count) as u64
+            };
+            topic.depth + channels.map(held).sum::<u64>() > 0
+        });
+        held.map(|topic| format!("{topic:?}")).or_else(|| {
+            let used = broker.budget().used();
+            (used > 0).then(|| format!("{used} bytes are held for nobody"))
+        })
+    }
+}
+
+/// Looks at every topic again and again: all invariants hold, and no timer is forgotten.
+async fn watch(nsqd: Nsqd) {
+    loop {
+        if let Some(broker) = nsqd.broker() {
+            inspect(&broker);
+        }
+        sleep(WATCH).await;
+    }
+}
+
+fn inspect(broker: &Broker) {
+    let now = broker.now().instant;
+    broker.inspect(|topic| {
+        topic.check();
+        if let Some(deadline) = topic.deadline() {
+            assert!(
+                now.since(deadline) < OVERDUE,
+                "a timer of {} is overdue by {:?}",
+                topic.name(),
+                now.since(deadline)
+            );
+        }
+    });
+}
