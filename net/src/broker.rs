@@ -230,10 +230,6 @@ impl Broker {
         self.node().snapshot()
     }
 
-    pub(crate) fn is_saved(&self) -> bool {
-        self.node().is_saved()
-    }
-
     pub(crate) fn saved(&self, generation: u64, result: Result<(), Refusal>) {
         let mut effects = Vec::new();
         self.node().saved(generation, result, &mut effects);

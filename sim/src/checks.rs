@@ -72,7 +72,8 @@ pub fn attempts_grow(entries: &Entries) {
     }
 }
 
-/// No consumer held more messages at a time than its RDY; what may have timed out on the way does not count.
+/// On a network without partitions: no consumer held more messages at a time than its RDY. What may have timed out does
+/// not count, and what an operator dropped while it was in flight does not either.
 ///
 /// # Panics
 /// If one did.
@@ -85,8 +86,12 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, msg_timeout
                 Fate::Left => false,
                 Fate::Finished(at) | Fate::Requeued(at) => at <= delivery.at,
             };
-            // The clock of a flight starts when it enters the outbox, so at most so long before it came.
-            !answered && delivery.at.duration_since(other.at) < msg_timeout / 2
+            let dropped = entries
+                .drops
+                .iter()
+                .any(|drop| drop.topic == other.topic && drop.asked <= delivery.at && drop.done >= other.at);
+            // The clock of a flight starts when it enters the outbox, some time before it comes.
+            !answered && !dropped && delivery.at.duration_since(other.at) < msg_timeout / 2
         });
         held.push(delivery);
         let limit = rdy(delivery.consumer.0) as usize;

@@ -56,6 +56,8 @@ pub struct ConsumerPlan {
     pub die_one_in: u64,
     /// One in so many messages makes it stop reading for up to four timeouts; 0 is none.
     pub stall_one_in: u64,
+    /// Its heartbeat interval.
+    pub heartbeat: Duration,
 }
 
 /// Tells clients to behave from now on, and how many producers are done.
@@ -242,7 +244,9 @@ impl ConsumerTask {
     }
 
     async fn serve(&mut self) -> io::Result<()> {
-        let identify = format!(r#"{{"msg_timeout":{},"heartbeat_interval":1000}}"#, self.plan.msg_timeout.as_millis());
+        let ConsumerPlan { msg_timeout, heartbeat, .. } = self.plan;
+        let (msg_timeout, heartbeat) = (msg_timeout.as_millis(), heartbeat.as_millis());
+        let identify = format!(r#"{{"msg_timeout":{msg_timeout},"heartbeat_interval":{heartbeat}}}"#);
         let (address, topic, channel) = (self.nsqd.address(), &self.plan.topic, &self.plan.channel);
         let connecting = Consumer::connect(&address, Some(&identify), topic, channel);
         let mut consumer = timeout(PATIENCE, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;

@@ -138,17 +138,24 @@ impl Cluster {
         }
     }
 
-    /// Drops what a channel, or a topic before its channels, holds; the channel or topic too if `delete`.
+    /// Drops what a channel, or a topic before its channels, holds; the channel or topic too if `delete`, which is then owed
+    /// nothing until it is created again.
     pub async fn drop(&self, nsqd: &Nsqd, topic: &str, channel: Option<&str>, delete: bool) {
         let verb = if delete { "delete" } else { "empty" };
         let path = match channel {
             Some(channel) => format!("/channel/{verb}?topic={topic}&channel={channel}"),
             None => format!("/topic/{verb}?topic={topic}"),
         };
+        let asked = Instant::now();
         // Whatever the answer, it may have happened.
         let _ = self.post(nsqd, &path).await;
         let (topic, channel) = (topic.to_owned(), channel.map(str::to_owned));
-        self.ledger.open().drops.push(Drop { topic, channel, done: Instant::now() });
+        let mut entries = self.ledger.open();
+        if delete {
+            let deleted = |name: &str| channel.as_deref().is_none_or(|channel| channel == name);
+            entries.channels.retain(|(of, name), _| *of != topic || !deleted(name));
+        }
+        entries.drops.push(Drop { topic, channel, asked, done: Instant::now() });
     }
 
     /// Pauses a channel for a while, and writes that down.

@@ -96,6 +96,8 @@ pub struct Drop {
     pub topic: String,
     /// From this channel, or from the topic before its channels.
     pub channel: Option<String>,
+    /// When it was asked for.
+    pub asked: Instant,
     /// When it was answered.
     pub done: Instant,
 }

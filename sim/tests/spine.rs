@@ -115,6 +115,8 @@ async fn operate(world: &mut World) {
         5 => cluster.create(nsqd, "unused", &["one", "two"]).await,
         _ => cluster.pause(nsqd, &topic, channel, span).await,
     }
+    let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+    cluster.create(nsqd, &topic, &names).await;
 }
 
 /// A network that loses packets.

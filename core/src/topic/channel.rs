@@ -118,6 +118,11 @@ impl Channel {
         self.fresh + self.waiting.len() as u64
     }
 
+    /// Messages that are not done.
+    pub(super) fn held(&self) -> usize {
+        self.depth() as usize + self.deferred.len() + self.flights.len()
+    }
+
     pub(super) fn deferred(&self) -> usize {
         self.deferred.len()
     }
@@ -263,7 +268,7 @@ impl Channel {
 
     /// Drops everything: waiting, deferred and in flight.
     pub(super) fn empty(&mut self, log: &mut Log) {
-        self.counters.emptied += self.depth() + (self.deferred.len() + self.flights.len()) as u64;
+        self.counters.emptied += self.held() as u64;
         for mut range in core::mem::take(&mut self.ranges) {
             for _ in 0..range.count {
                 let loc = log.advance(&mut range.next);
@@ -327,8 +332,7 @@ impl Channel {
         assert_eq!(fresh, self.fresh, "fresh messages are counted");
         assert!(self.waiting.iter().is_sorted_by_key(|waiting| waiting.turn), "what waits keeps its order");
         let Counters { messages, finished, sampled, emptied, skipped, .. } = self.counters;
-        let held = self.depth() + (self.deferred.len() + self.flights.len()) as u64;
-        assert_eq!(messages, held + finished + sampled + emptied + skipped, "the books of {} balance", self.name);
+        assert_eq!(messages, self.held() as u64 + finished + sampled + emptied + skipped, "the books of {} balance", self.name);
         self.consumers.check(&self.flights);
         let idle = self.paused || self.depth() == 0;
         assert!(idle || self.consumers.none_ready_is_forgotten(), "a consumer with credit is remembered");

@@ -65,6 +65,24 @@ pub(super) struct Footprint {
 }
 
 #[cfg(test)]
+impl Footprint {
+    /// The most that is held for one purpose.
+    pub(super) fn largest(&self) -> usize {
+        let Self { flights, waiting, deferred, ranges, consumers, chunks, backlog } = *self;
+        [flights, waiting, deferred, ranges, consumers, chunks, backlog].into_iter().max().unwrap_or(0)
+    }
+}
+
+#[cfg(any(test, feature = "fuzz"))]
+impl Topic {
+    /// How many messages there are to check.
+    pub(super) fn held(&self) -> usize {
+        let channels = self.channels.iter().map(|(_, channel)| channel.held());
+        self.depth() as usize + channels.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
 impl Topic {
     pub(super) fn footprint(&self) -> Footprint {
         let (chunks, backlog) = (self.log.capacity(), self.backlog_deferred.capacity());

@@ -17,6 +17,8 @@ mod respond;
 mod router;
 mod service;
 mod stats;
+#[cfg(test)]
+mod tests;
 mod text;
 
 use crate::broker::Broker;

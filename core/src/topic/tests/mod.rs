@@ -3,7 +3,10 @@
 //! Everything goes through [`bench::Bench`], which checks all invariants after every single call. Nothing here reads a
 //! clock: time stands until a test moves it. The bench and the model also serve the fuzzer.
 
+pub(super) mod actions;
 mod bench;
+pub(super) mod model;
+mod places;
 
 #[cfg(test)]
 mod delivery;
@@ -13,6 +16,8 @@ mod ephemeral;
 mod memory;
 #[cfg(test)]
 mod operators;
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod sentences;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The simulated network and the handle by which a test breaks it.
 //!
 //! In: byte streams of [`crate::net`] and a test's orders ([`Net`]): cut, hold, lose, kill, power off. Out: the same bytes later, or errors.
-//! [`wire`](self) moves packets in the order of an event heap, `host` keeps machines and ports, `tcp` and `end` the connections. One task drives all of
+//! `wire` moves packets in the order of an event heap, `host` keeps machines and ports, `tcp` and `end` the connections. One task drives all of
 //! it, and every draw comes from the run's seed.
 //!
 //! What is modelled: handshake with SYN repetitions, RST, FIN both ways, windows and back-pressure, loss and cuts as stalls of 200 ms·2ⁿ, a
