@@ -148,6 +148,13 @@ async fn options_are_shown_and_some_can_change() {
 }
 
 #[tokio::test]
+async fn a_panic_costs_one_request() {
+    let nsqd = Nsqd::start().await;
+    assert_eq!(nsqd.ask("PUT", "/config/level", "panic").await, error(500, "INTERNAL_ERROR"));
+    assert_eq!(nsqd.ask("GET", "/config/level", "").await, (200, "2".into()));
+}
+
+#[tokio::test]
 async fn the_end_closes_connections() {
     let nsqd = Nsqd::start().await;
     let mut idle = TcpStream::connect(&nsqd.http).await.unwrap();
@@ -157,7 +164,7 @@ async fn the_end_closes_connections() {
     let mut half_sent = TcpStream::connect(&nsqd.http).await.unwrap();
     let head = b"POST /pub?topic=t HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabc";
     half_sent.write_all(head).await.unwrap();
-    // It is certain to be under way when a later one has been answered.
+    // By the time a later request has been answered, both have been read.
     assert_eq!(nsqd.ask("GET", "/ping", "").await, ok());
 
     let start = Instant::now();
@@ -233,6 +240,7 @@ impl Live for Level {
     }
 
     fn set(&self, value: &[u8]) -> bool {
+        assert_ne!(value, b"panic", "as the test wants it");
         let level = std::str::from_utf8(value).ok().and_then(|value| value.parse().ok());
         level.map(|level| *self.0.lock().unwrap() = level).is_some()
     }

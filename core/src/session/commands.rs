@@ -79,16 +79,6 @@ impl Session {
         out.push_back(Command { target: Target::Topic(topic), input });
     }
 
-    /// FIN in a form that was found good; false if the state forbids it.
-    #[inline]
-    pub(super) fn plain_fin(&self, id: MessageId, out: &mut Commands) -> bool {
-        let allowed = self.state != State::Init;
-        if allowed {
-            self.finish(id, out);
-        }
-        allowed
-    }
-
     fn begin_pub<'a>(&mut self, topic: Option<&'a [u8]>) -> Result<(), Fatal<'a>> {
         let topic = self.topic(Op::Pub, topic.ok_or(Fatal::TooFewWords(Op::Pub))?)?;
         self.reading = Reading::Size(Body::Pub(topic));
@@ -120,7 +110,7 @@ impl Session {
     }
 
     #[inline]
-    fn finish(&self, id: MessageId, out: &mut Commands) {
+    pub(super) fn finish(&self, id: MessageId, out: &mut Commands) {
         self.tell(Input::Finish { conn: self.conn, id, after: self.replies.last() }, out);
     }
 

@@ -89,7 +89,7 @@ mod tests {
     fn plain_fins() {
         assert_eq!(plain_fin(b"FIN 0123456789abcdef\nFIN"), Some(MessageId(*b"0123456789abcdef")));
         for line in
-            ["FIN 0123456789abcdef", "FIN 0123456789abcd\r\n\n", "FIN 0123456789abc f\n", "REQ 0123456789abcdef\n"]
+            ["FIN 0123456789abcdef", "FIN 0123456789abcd\r\n\n", "FIN 0123456789abcd f\n", "REQ 0123456789abcdef\n"]
         {
             assert_eq!(plain_fin(line.as_bytes()), None, "{line}");
         }

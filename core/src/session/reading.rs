@@ -6,7 +6,7 @@
 use super::body::{self, Body, Items, int32};
 use super::line::{self, Found};
 use super::text::{Fatal, Op};
-use super::{Command, Session};
+use super::{Command, Session, State};
 use crate::message::Bodies;
 use crate::name::TopicName;
 use crate::time::{Duration, Now};
@@ -70,11 +70,7 @@ impl Session {
 
     #[inline]
     fn line(&mut self, searched: usize, bytes: &mut BytesMut, out: &mut VecDeque<Command>) -> Result<bool, End> {
-        if searched == 0
-            && let Some(id) = line::plain_fin(bytes)
-            && self.plain_fin(id, out)
-        {
-            bytes.advance(line::PLAIN_FIN);
+        if searched == 0 && (self.usual_fin(bytes, out) || self.usual_pub(bytes, out)) {
             return Ok(true);
         }
         match line::find(bytes, searched) {
@@ -88,6 +84,36 @@ impl Session {
             Found::Nothing(searched) => Ok(self.wait(Reading::Line(searched))),
             Found::TooLong => Err(End),
         }
+    }
+
+    /// A short way for nearly all commands of a consumer.
+    #[inline]
+    fn usual_fin(&self, bytes: &mut BytesMut, out: &mut VecDeque<Command>) -> bool {
+        let Some(id) = line::plain_fin(bytes) else { return false };
+        let allowed = self.state != State::Init;
+        if allowed {
+            self.finish(id, out);
+            bytes.advance(line::PLAIN_FIN);
+        }
+        allowed
+    }
+
+    /// A short way for nearly all commands of a producer: PUB to the same topic as before, the body all there.
+    #[inline]
+    fn usual_pub(&mut self, bytes: &mut BytesMut, out: &mut VecDeque<Command>) -> bool {
+        let Some(topic) = &self.topic else { return false };
+        let Some(rest) = bytes.strip_prefix(b"PUB ") else { return false };
+        let Some([b'\n', rest @ ..]) = rest.strip_prefix(topic.as_str().as_bytes()) else { return false };
+        let Some((size, rest)) = rest.split_first_chunk() else { return false };
+        let size = u32::from_be_bytes(*size) as usize;
+        if size == 0 || size > rest.len() || size as u64 > self.options.max_msg_size {
+            return false;
+        }
+        let before = bytes.len() - rest.len();
+        let mut body = bytes.split_to(before + size).freeze();
+        body.advance(before);
+        self.publish(Op::Pub, topic.clone(), Bodies::one(body), Duration::ZERO, out);
+        true
     }
 
     /// Takes what is not a line.

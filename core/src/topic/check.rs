@@ -76,7 +76,7 @@ impl Footprint {
 #[cfg(any(test, feature = "fuzz"))]
 impl Topic {
     /// How many messages there are to check.
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn burden(&self) -> usize {
         let channels = self.channels.iter().map(|(_, channel)| channel.held());
         self.depth() as usize + channels.sum::<usize>()
     }

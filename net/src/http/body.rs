@@ -1,7 +1,7 @@
 //! The body of a request, read only as far as a handler wants it.
 //!
-//! In: what hyper hands over. Out: bytes, never more than the limit that was asked for. Whatever a handler leaves unread
-//! is thrown away if it is small, so that the connection can be used again, and ends the connection otherwise.
+//! In: what hyper hands over. Out: bytes, never more than the limit that was asked for. Whatever a handler leaves
+//! unread is thrown away if it is small, so that the connection can be used again, and ends the connection otherwise.
 
 use super::respond::Failure;
 use bytes::{Bytes, BytesMut};

@@ -1,7 +1,7 @@
 //! The text form of `/mpub` made into the form that topics take: one message a line (spec: http_flags_tools §1.5).
 //!
-//! In: the body in whatever pieces it arrives. Out: the lines, each behind its size, written in the one pass that copies
-//! them. Empty lines are left out, a carriage return is kept, the last line needs no end.
+//! In: the body in whatever pieces it arrives. Out: the lines, each behind its size, written in the one pass that
+//! copies them. Empty lines are left out, a carriage return is kept, the last line needs no end.
 
 use super::respond::Failure;
 use bytes::Bytes;

@@ -1,7 +1,7 @@
 //! A request's query, read as Go reads it (spec: http_flags_tools §1.1).
 //!
-//! Pairs are divided by `&`, the first of several values counts, `+` is a space. A bad escape or a `;` anywhere makes the
-//! whole query invalid. Values are bytes: what they may be is for whoever asks.
+//! Pairs are divided by `&`, the first of several values counts, `+` is a space. A bad escape or a `;` anywhere makes
+//! the whole query invalid. Values are bytes: what they may be is for whoever asks.
 
 use super::respond::Failure;
 use std::borrow::Cow;

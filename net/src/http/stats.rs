@@ -1,7 +1,7 @@
 //! The shape of `/stats` (spec: http_flags_tools §1.8): the fields of these types, in their order, are the JSON.
 //!
-//! In: what `gather` has collected. Out: JSON here, text in `text`. Whether a list is `null` or `[]` matters to clients:
-//! `None` is a list that was not asked for, or of a topic that does not exist.
+//! In: what `gather` has collected. Out: JSON here, text in `text`. Whether a list is `null` or `[]` matters to
+//! clients: `None` is a list that was not asked for, or of a topic that does not exist.
 
 use nsq_core::client::ClientInfo;
 use nsq_core::session::State;

@@ -189,6 +189,17 @@ fn pub_and_dpub() {
         let mut peer = Peer::with(options());
         peer.send(line).send(sized("x".repeat(100))).answer_all();
         assert_eq!(peer.frames(), ["response OK"]);
+        // The same topic again, in one piece: the short way.
+        for (size, error) in [
+            (0, "invalid message body size 0"),
+            (-1, "invalid message body size -1"),
+            (101, "message too big 101 > 100"),
+        ] {
+            let mut peer = Peer::with(options());
+            peer.send(line).send(sized("x")).answer_all().frames();
+            peer.send([line.as_bytes(), &int32(size), &[b'x'; 200]].concat());
+            peer.assert_ended(&format!("E_BAD_MESSAGE {op} {error}"));
+        }
     }
 }
 

@@ -40,12 +40,14 @@ fn failures_wait_for_the_reply_before_them() {
     let mut peer = Peer::subscribed(Options::default());
     let slots = peer.send(PUB).send("FIN 0123456789abcdef\n").send(PUB).slots();
     peer.reply(slots[1], Ok(()));
-    peer.hear(vec![(0, failed(slots[0])), (0, failed(slots[1])), (0, failed(slots[0]))], "");
+    let touch = ToConn::Failed { after: slots[0], verb: Verb::Touch, id: ID, why: Refusal::NotOwner };
+    peer.hear(vec![(0, failed(slots[0])), (0, failed(slots[1])), (0, touch)], "");
     assert!(peer.frames().is_empty());
     assert_eq!(peer.session.awaits(), 5);
     peer.reply(slots[0], Ok(()));
     let failure = "error E_FIN_FAILED FIN 0123456789abcdef failed ID not in flight";
-    assert_eq!(peer.frames(), ["response OK", failure, failure, "response OK", failure]);
+    let second = "error E_TOUCH_FAILED TOUCH 0123456789abcdef failed client does not own message";
+    assert_eq!(peer.frames(), ["response OK", failure, second, "response OK", failure]);
     peer.hear(vec![(0, failed(slots[0]))], "");
     assert_eq!(peer.frames(), [failure]);
     assert!(!peer.session.is_finished());

@@ -4,6 +4,7 @@
 //! the model's state tells.
 
 use super::model::Model;
+use super::places::Place;
 use crate::client::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::ChannelName;

@@ -116,7 +116,7 @@ impl Bench {
         self.turns += 1;
         let handled = self.topic.handle(self.now, batch, &mut self.out);
         self.unchecked += 1;
-        if self.unchecked * 32 >= self.topic.held() {
+        if self.unchecked * 32 >= self.topic.burden() {
             self.topic.check();
             self.unchecked = 0;
         }

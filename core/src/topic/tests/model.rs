@@ -7,7 +7,7 @@
 use super::actions::{Action, CHANNELS};
 use super::bench::{Bench, Delivery, Seen};
 use super::places::{Channel, Place};
-use crate::message::{Bodies, MessageId};
+use crate::message::{Bodies, MessageId, PAYLOAD_HEADER};
 use crate::name::ChannelName;
 use crate::options::Options;
 use crate::time::{Duration, Instant, Timestamp};
@@ -96,6 +96,7 @@ impl Model {
     /// One action, and everything that follows from it.
     pub(in crate::topic::tests) fn act(&mut self, action: &Action) {
         match *action {
+            _ if self.gone => {}
             Action::Sleep { millis } => self.pass(Duration::from_millis(millis.into())),
             Action::Deadline { early } => {
                 let Some(deadline) = self.bench.topic.deadline() else { return };
@@ -346,45 +347,46 @@ impl Model {
         let names: Vec<_> = self.channels.keys().copied().collect();
         for name in names {
             let mut streams: Vec<_> = deliveries.extract_if((name, ConnId(0)).., |(of, _), _| *of == name).collect();
+            let mut sampled = self.sampled(name);
             // The order between consumers is not seen, but there must be one that is permitted.
-            while let Some((conn, message)) = self.take_next(name, &mut streams) {
-                self.deliver(name, conn, &message);
+            loop {
+                let next = self.channels[name].next();
+                let heads = streams.iter_mut().map(|((_, conn), stream)| (*conn, stream));
+                if let Some(at) = sampled.iter().position(|message| next.contains(message)) {
+                    self.drop_sampled(name, sampled.remove(at));
+                } else if let Some((conn, message)) = take_head(heads, &next) {
+                    self.deliver(name, conn, &message);
+                } else {
+                    break;
+                }
             }
+            let left: Vec<_> = streams.iter().flat_map(|(_, stream)| stream).collect();
+            assert!(left.is_empty() && sampled.is_empty(), "{left:?} or {sampled:?} of {name} out of turn");
         }
         assert!(deliveries.is_empty(), "only existing channels deliver");
         self.at_rest();
         self.compare();
     }
 
-    /// The delivery that came next, sampled messages being dropped before it; `None` after the last.
-    fn take_next(
-        &mut self,
-        name: &str,
-        streams: &mut [((&str, ConnId), VecDeque<Delivery>)],
-    ) -> Option<(ConnId, Delivery)> {
-        loop {
-            let channel = self.channels.get_mut(name).expect("a channel");
-            let next = channel.next();
-            let found = streams.iter_mut().find(|(_, stream)| {
-                let head = stream.front().map(number);
-                head.is_some_and(|head| next.contains(&head))
-            });
-            if let Some(((_, conn), stream)) = found {
-                return stream.pop_front().map(|message| (*conn, message));
+    /// The messages that the machine does not hold any more.
+    fn sampled(&self, name: &str) -> Vec<u32> {
+        let mut missing = self.channels[name].messages.clone();
+        self.bench.topic.held(|channel, payload| {
+            if channel.is_some_and(|channel| channel.as_str() == name) {
+                missing.remove(&number(&payload[PAYLOAD_HEADER..]));
             }
-            let mut to_come = streams.iter().flat_map(|(_, stream)| stream);
-            let dropped = next.iter().find(|next| to_come.clone().all(|message| number(message) != **next));
-            let mut ready = self.consumers.iter().filter(|(conn, member)| member.is_ready(name, channel, **conn));
-            let samples = !channel.paused && ready.any(|(_, member)| member.sample > 0);
-            let Some(dropped) = dropped.filter(|_| samples) else {
-                let left = to_come.next();
-                assert_eq!(left, None, "one of {next:?} of {name} is next");
-                return None;
-            };
-            channel.messages.remove(dropped);
-            channel.dropped += 1;
-            channel.handed_out += 1;
-        }
+        });
+        missing.into_keys().collect()
+    }
+
+    fn drop_sampled(&mut self, name: &str, message: u32) {
+        let channel = self.channels.get_mut(name).expect("a channel");
+        let mut ready = self.consumers.iter().filter(|(conn, member)| member.is_ready(name, channel, **conn));
+        let samples = !channel.paused && ready.any(|(_, member)| member.sample > 0);
+        assert!(samples, "only a ready consumer that samples may drop message {message} of {name}");
+        channel.messages.remove(&message);
+        channel.dropped += 1;
+        channel.handed_out += 1;
     }
 
     fn deliver(&mut self, name: &str, conn: ConnId, message: &Delivery) {
@@ -393,7 +395,7 @@ impl Model {
         let member = &self.consumers[&conn];
         assert!(!channel.paused, "a paused channel hands out nothing");
         assert!(member.is_ready(name, channel, conn), "{conn:?} may not have {message:?} now");
-        let number = number(message);
+        let number = number(&message.body);
         let published = &mut self.published[number as usize];
         assert_eq!((message.published, message.body.len()), (published.time, published.size as usize));
         assert_eq!(*published.id.get_or_insert(message.id), message.id, "an id for life");
@@ -462,8 +464,11 @@ impl Model {
         }
     }
 
-    /// Gives every channel a willing consumer: all that is left must come.
+    /// Gives every channel one willing consumer: all that is left must come.
     fn drain(&mut self) {
+        for conn in self.consumers.keys().copied().collect::<Vec<_>>() {
+            self.give(Input::Ready { conn, count: 0 });
+        }
         self.act(&Action::PauseTopic { paused: false });
         let names: Vec<_> = self.channels.keys().copied().collect();
         for name in names {
@@ -495,8 +500,21 @@ fn known(name: &ChannelName) -> &'static str {
     CHANNELS.into_iter().find(|known| *known == name.as_str()).expect("one of ours")
 }
 
-fn number(message: &Delivery) -> u32 {
-    core::str::from_utf8(&message.body[..8]).ok().and_then(|number| number.parse().ok()).expect("a number")
+/// The first message of one of the streams that may be next.
+fn take_head<'a>(
+    heads: impl Iterator<Item = (ConnId, &'a mut VecDeque<Delivery>)>,
+    next: &[u32],
+) -> Option<(ConnId, Delivery)> {
+    for (conn, stream) in heads {
+        if stream.front().is_some_and(|head| next.contains(&number(&head.body))) {
+            return stream.pop_front().map(|message| (conn, message));
+        }
+    }
+    None
+}
+
+fn number(body: &[u8]) -> u32 {
+    core::str::from_utf8(&body[..8]).ok().and_then(|number| number.parse().ok()).expect("a number")
 }
 
 fn failed(input: &Input, why: Refusal) -> ToConn {

@@ -84,7 +84,7 @@ fn where_a_turn_ends_does_not_change_whose_turn_it_is() {
     bench.publish((0..1000).map(|n| format!("{n:01000}")));
     let consumers = [1, 2, 3].map(|_| bench.consumer("c", 0));
     bench.pause(Admin::PauseChannel(channel("c"), true));
-    consumers.map(|conn| bench.ready(conn, 2500));
+    consumers.iter().for_each(|&conn| bench.ready(conn, 2500));
     bench.pause(Admin::PauseChannel(channel("c"), false));
     for (n, conn) in consumers.into_iter().enumerate() {
         let numbers = bench.bodies(conn).into_iter().map(|body| body.parse::<usize>().expect("a number"));
