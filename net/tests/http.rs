@@ -116,6 +116,17 @@ async fn a_connection_serves_many_requests() {
 }
 
 #[tokio::test]
+async fn only_what_is_accepted_creates_a_topic() {
+    let nsqd = Nsqd::start().await;
+    assert_eq!(nsqd.ask("POST", "/pub?topic=a&defer=abc", "x").await, error(400, "INVALID_DEFER"));
+    assert_eq!(nsqd.ask("POST", "/mpub?topic=b&binary=true", "x").await, error(413, "BAD_BODY"));
+    assert_eq!(nsqd.ask("POST", "/mpub?topic=c", "\n").await, ok());
+    let (_, stats) = nsqd.ask("GET", "/stats?format=json", "").await;
+    assert!(stats.contains(r#""topics":[{"topic_name":"c","#), "{stats}");
+    assert_eq!(stats.matches("topic_name").count(), 1, "{stats}");
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses() {
     let nsqd = Nsqd::start_in(TempDir::new().unwrap(), Options::default(), 100_000).await;
     let body = "x".repeat(20_000);

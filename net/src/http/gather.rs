@@ -1,8 +1,8 @@
 //! Collects what `/stats` shows, and joins a connection's two sides (spec: http_flags_tools §1.8).
 //!
 //! Topics know what a connection consumes, the connection itself what it publishes; its id brings the two together, so
-//! that a client shows both wherever it is listed. Each topic is locked once, briefly, and none while anything is put
-//! into words.
+//! that a client shows both wherever it is listed. Topics are locked one at a time, briefly, and none while anything
+//! is put into words.
 
 use super::Http;
 use super::query::Query;

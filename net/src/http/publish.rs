@@ -1,6 +1,7 @@
 //! `/pub` and `/mpub` (spec: http_flags_tools §1.4, §1.5): the checks in upstream's order, then the topic.
 //!
-//! Nothing larger than `--max-msg-size` or `--max-body-size` is ever held, chunked or not.
+//! Nothing larger than `--max-msg-size` or `--max-body-size` is ever held, chunked or not. Unlike upstream, a request
+//! that is refused here creates no topic.
 
 use super::Http;
 use super::body::{Unread, Upload};
@@ -23,7 +24,7 @@ impl Http {
             return Err(Failure::bad_request("MSG_EMPTY"));
         }
         let query = Query::parse(query)?;
-        let topic = self.topic_to_publish(&query)?;
+        let topic = topic_of(&query)?;
         let defer = match query.get("defer") {
             Some(millis) => self.defer(millis).ok_or(Failure::bad_request("INVALID_DEFER"))?,
             None => Duration::ZERO,
@@ -37,7 +38,7 @@ impl Http {
             return Err(Failure::too_large("BODY_TOO_BIG"));
         }
         let query = Query::parse(query)?;
-        let topic = self.topic_to_publish(&query)?;
+        let topic = topic_of(&query)?;
         let bodies = match query.get("binary") {
             None | Some(b"false" | b"0") => self.read_lines(upload).await?,
             Some(value) => {
@@ -49,6 +50,7 @@ impl Http {
             }
         };
         if bodies.is_empty() {
+            self.broker.create_topic(&topic);
             return Ok(Answer::Text("OK".into()));
         }
         self.publish(&topic, bodies, Duration::ZERO).await
@@ -57,14 +59,6 @@ impl Http {
     async fn publish(&self, topic: &TopicName, bodies: Bodies, defer: Duration) -> Result<Answer, Failure> {
         self.broker.publish(topic, bodies, defer).await?;
         Ok(Answer::Text("OK".into()))
-    }
-
-    /// The topic is created here, before the rest of the request is looked at, as upstream does.
-    fn topic_to_publish(&self, query: &Query<'_>) -> Result<TopicName, Failure> {
-        let name = query.get("topic").ok_or(Failure::bad_request("MISSING_ARG_TOPIC"))?;
-        let topic = TopicName::new(name).ok_or(Failure::bad_request("INVALID_TOPIC"))?;
-        self.broker.create_topic(&topic);
-        Ok(topic)
     }
 
     fn defer(&self, millis: &[u8]) -> Option<Duration> {
@@ -91,6 +85,11 @@ impl Http {
         })?;
         sized(body, options.max_msg_size, options.max_body_size).map_err(Failure::too_large)
     }
+}
+
+fn topic_of(query: &Query<'_>) -> Result<TopicName, Failure> {
+    let name = query.get("topic").ok_or(Failure::bad_request("MISSING_ARG_TOPIC"))?;
+    TopicName::new(name).ok_or(Failure::bad_request("INVALID_TOPIC"))
 }
 
 /// A count and so many sized messages; what is behind them is ignored.

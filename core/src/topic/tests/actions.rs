@@ -36,6 +36,8 @@ pub(in crate::topic) enum Action {
     EmptyTopic,
     PauseTopic { paused: bool },
     DeleteTopic,
+    /// Stragglers are carried forward, whether that pays or not.
+    Carry,
     Sleep { millis: u16 },
     /// To the next deadline, if there is one, or to a nanosecond before it.
     Deadline { early: bool },
@@ -91,7 +93,7 @@ impl Model {
             Action::EmptyTopic => self.admin(Admin::EmptyTopic),
             Action::PauseTopic { paused } => self.admin(Admin::PauseTopic(paused)),
             Action::DeleteTopic => self.admin(Admin::DeleteTopic),
-            Action::Sleep { .. } | Action::Deadline { .. } => return None,
+            Action::Carry | Action::Sleep { .. } | Action::Deadline { .. } => return None,
         })
     }
 

@@ -97,6 +97,10 @@ impl Model {
     pub(in crate::topic::tests) fn act(&mut self, action: &Action) {
         match *action {
             _ if self.gone => {}
+            Action::Carry => {
+                self.bench.topic.carry_stragglers();
+                self.bench.topic.check();
+            }
             Action::Sleep { millis } => self.pass(Duration::from_millis(millis.into())),
             Action::Deadline { early } => {
                 let Some(deadline) = self.bench.topic.deadline() else { return };

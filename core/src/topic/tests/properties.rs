@@ -58,6 +58,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => channel().prop_map(|channel| Action::EmptyChannel { channel }),
         3 => (channel(), any::<bool>()).prop_map(|(channel, paused)| Action::PauseChannel { channel, paused }),
         1 => Just(Action::EmptyTopic),
+        2 => Just(Action::Carry),
         3 => any::<bool>().prop_map(|paused| Action::PauseTopic { paused }),
         6 => (0..300u16).prop_map(|millis| Action::Sleep { millis }),
         6 => any::<bool>().prop_map(|early| Action::Deadline { early }),
