@@ -3,6 +3,7 @@
 //! The rule: this room translates and decides nothing; what an option means is core's or net's business.
 
 use crate::flags::ConfigValue;
+use crate::log::LevelHandle;
 use crate::nsqd_flags::{self, NsqdOptions};
 use crate::os_error::os_error;
 use crate::version;
@@ -10,8 +11,9 @@ use nsq_core::options::Options;
 use nsq_core::time::Timestamp;
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
-use nsq_net::http::{Identity, Setting};
+use nsq_net::http::{Identity, Live, Setting};
 use nsq_net::server::{Config, Listeners, Server};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
@@ -46,7 +48,7 @@ pub async fn serve(
             http_port: http_port.unwrap_or(0),
             built_with: version::BUILT_WITH.into(),
         },
-        settings: nsqd_flags::config_values(&options).into_iter().map(|(key, value)| (key, setting(value))).collect(),
+        settings: settings(&options, level),
     };
     let started = Server::start(listeners, config, environment(data_path)).await;
     let server = started.map_err(|error| format!("failed to load metadata - {}", os_error(&error)))?;
@@ -80,10 +82,27 @@ fn core_options(options: &NsqdOptions) -> Options {
     }
 }
 
-fn setting(value: ConfigValue) -> Setting {
-    match value {
+fn settings(options: &NsqdOptions, level: LevelHandle) -> BTreeMap<&'static str, Setting> {
+    let setting = |value| match value {
         ConfigValue::Text(text) => Setting::Text(text),
         ConfigValue::Json(json) => Setting::Json(json),
+    };
+    let values = nsqd_flags::config_values(options).into_iter().map(|(key, value)| (key, setting(value)));
+    values.chain([("log_level", Setting::Live(Arc::new(LogLevel(level))))]).collect()
+}
+
+/// `/config/log_level`
+#[derive(Debug)]
+struct LogLevel(LevelHandle);
+
+impl Live for LogLevel {
+    fn get(&self) -> String {
+        (self.0.get() as u8).to_string()
+    }
+
+    fn set(&self, value: &[u8]) -> bool {
+        let level = str::from_utf8(value).ok().and_then(|word| word.parse().ok());
+        level.map(|level| self.0.set(level)).is_some()
     }
 }
 

@@ -4,7 +4,7 @@
 
 use nsq_bins::data_path::DataPath;
 use nsq_bins::flags::{self, Parsed};
-use nsq_bins::log;
+use nsq_bins::log::{self, LevelHandle};
 use nsq_bins::nsqd_flags::NsqdOptions;
 use nsq_bins::os_error::os_error;
 use nsq_bins::serve::serve;
@@ -23,8 +23,8 @@ fn main() -> ExitCode {
         let _ = writeln!(io::stdout(), "{}", version::text("nsqd"));
         return ExitCode::SUCCESS;
     }
-    log::start(&parsed.options.log_prefix, parsed.options.log_level);
-    match start(parsed) {
+    let level = log::start(&parsed.options.log_prefix, parsed.options.log_level);
+    match start(parsed, level) {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             log::fatal("nsqd", &text);
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 /// Takes the data path, looks at the options, and serves; the error is the text of the fatal line.
-fn start(parsed: Parsed<NsqdOptions>) -> Result<(), String> {
+fn start(parsed: Parsed<NsqdOptions>, level: LevelHandle) -> Result<(), String> {
     let instantiate = |why: String| format!("failed to instantiate nsqd - {why}");
     let data_path = DataPath::lock(&parsed.options.data_path).map_err(instantiate)?;
     parsed.options.check().map_err(instantiate)?;
@@ -50,7 +50,7 @@ fn start(parsed: Parsed<NsqdOptions>) -> Result<(), String> {
         .map_err(|error| instantiate(os_error(&error)))?;
     runtime.block_on(async {
         let stopped = stopped().map_err(|error| format!("cannot listen to signals - {}", os_error(&error)))?;
-        serve(parsed.options, data_path.path(), stopped).await
+        serve(parsed.options, data_path.path(), level, stopped).await
     })?;
     tracing::info!("NSQ: bye");
     Ok(())

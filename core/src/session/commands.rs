@@ -12,15 +12,11 @@ use crate::client::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};
 use crate::time::{Duration, Now};
-use crate::topic::io::{Consumer, Input};
+use crate::topic::io::{Consumer, Input, OUTBOX_LIMIT};
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use bytes::Bytes;
 
-/// The least that may wait for a consumer's socket.
-const OUTBOX: u64 = 64 * 1024;
-/// What the frame of a message has besides its body.
-const MESSAGE_OVERHEAD: u64 = 34;
 
 type Commands = VecDeque<Command>;
 
@@ -159,11 +155,10 @@ impl Session {
         let (Some(topic), Some(channel)) = (topic, channel) else { return Err(Fatal::TooFewWords(Op::Sub)) };
         let topic = self.topic(Op::Sub, topic)?;
         let channel = ChannelName::new(channel).ok_or(Fatal::Channel(channel))?;
-        let outbox = OUTBOX.max(self.options.max_msg_size.saturating_add(MESSAGE_OVERHEAD));
         let consumer = Consumer {
             msg_timeout: self.client.msg_timeout,
             sample_rate: self.client.sample_rate,
-            outbox_limit: usize::try_from(outbox).unwrap_or(usize::MAX),
+            outbox_limit: OUTBOX_LIMIT,
             client: Arc::clone(&self.client),
         };
         self.state = State::Subscribed;
@@ -183,7 +178,7 @@ impl Session {
 
     /// The last IDENTIFY counts for everything, only that the heartbeat does not start anew after the first.
     fn identify(&mut self, now: Now, json: &[u8]) -> Result<(), Fatal<'static>> {
-        let request = Request::parse(json).ok_or(Fatal::IdentifyJson)?;
+        let request: Request = json::parse(body).ok_or(Fatal::IdentifyJson)?;
         let choices = request.choices(&self.options)?;
         match choices.heartbeat_interval {
             Choice::Keep => {}

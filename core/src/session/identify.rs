@@ -1,17 +1,14 @@
 //! IDENTIFY: what a client says about itself, what it may choose, and the reply (spec: nsqd_protocol §1.6).
 //!
-//! The body is JSON under Go's rules: keys match in any case, null changes nothing, the last of repeated keys counts,
-//! numbers are integers, bytes that are not UTF-8 become U+FFFD. [`Request`] is what was asked, [`Choices`] what of it
-//! is in range.
+//! The body is [JSON under Go's rules](crate::json). [`Request`] is what was asked, [`Choices`] what of it is in range.
 
 use super::text::Fatal;
 use crate::client::ClientInfo;
+use crate::json::{self, Object, boolean, integer, string};
 use crate::options::Options;
 use alloc::string::String;
-use core::fmt;
 use core::time::Duration;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor};
-use serde::ser::Serialize;
+use serde::de::{Error, IgnoredAny, MapAccess};
 
 /// The body of IDENTIFY.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -56,17 +53,6 @@ pub(super) struct Choices {
 }
 
 impl Request {
-    /// Reads a body; `None` if Go would not.
-    pub(super) fn parse(json: &[u8]) -> Option<Self> {
-        if has_control_in_string(json) {
-            return None;
-        }
-        let mut json = serde_json::Deserializer::from_slice(json);
-        let request = Option::<Self>::deserialize(&mut json).ok()?;
-        json.end().ok()?;
-        Some(request.unwrap_or_default())
-    }
-
     /// Checks the ranges, in the order in which upstream does.
     pub(super) fn choices(&self, options: &Options) -> Result<Choices, Fatal<'static>> {
         let heartbeat_interval =
@@ -89,8 +75,9 @@ impl Request {
         }
         Ok(Choices { heartbeat_interval, output_buffer_timeout, output_buffer_size, sample_rate, msg_timeout })
     }
+}
 
-    /// Sets the field that a key names, if it names one.
+impl Object for Request {
     fn set<'de, A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
         match key {
             "client_id" => string(map, &mut self.client_id),
@@ -161,7 +148,7 @@ impl Output {
 /// The reply to a client that negotiates; nsqd's own region and zone, not the client's.
 pub(super) fn reply(options: &Options, client: &ClientInfo, output: &Output) -> String {
     let level = options.max_deflate_level;
-    go_json(&Reply {
+    json::write(&Reply {
         max_rdy_count: options.max_rdy_count,
         version: &options.version,
         max_msg_timeout: millis(options.max_msg_timeout),
@@ -198,135 +185,4 @@ struct Reply<'a> {
     output_buffer_timeout: u64,
     topology_region: &'a str,
     topology_zone: &'a str,
-}
-
-/// JSON as Go writes it: the characters that matter in HTML and JavaScript are escaped, and stand in strings only.
-fn go_json(value: &impl Serialize) -> String {
-    let json = serde_json::to_string(value).expect("numbers, booleans and strings can be written");
-    [("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"), ("\u{2028}", "\\u2028"), ("\u{2029}", "\\u2029")]
-        .into_iter()
-        .fold(json, |json, (char, escape)| if json.contains(char) { json.replace(char, escape) } else { json })
-}
-
-impl<'de> Deserialize<'de> for Request {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Request;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Request, A::Error> {
-                let mut request = Request::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    request.set(&fold(&key), &mut map)?;
-                }
-                Ok(request)
-            }
-        }
-        deserializer.deserialize_map(Fields)
-    }
-}
-
-/// The parser lets control characters pass in strings that are read as bytes.
-fn has_control_in_string(json: &[u8]) -> bool {
-    let (mut bytes, mut inside) = (json.iter(), false);
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => inside = !inside,
-            b'\\' if inside => drop(bytes.next()),
-            ..=0x1f if inside => return true,
-            _ => {}
-        }
-    }
-    false
-}
-
-/// A key in lower case, with the two letters outside ASCII that Go takes for the same as letters within.
-fn fold(key: &str) -> String {
-    let lower = |char| match char {
-        '\u{17f}' => 's',
-        '\u{212a}' => 'k',
-        char => char.to_ascii_lowercase(),
-    };
-    key.chars().map(lower).collect()
-}
-
-fn string<'de, A: MapAccess<'de>>(map: &mut A, field: &mut String) -> Result<(), A::Error> {
-    if let Some(Text(text)) = map.next_value()? {
-        *field = text;
-    }
-    Ok(())
-}
-
-fn boolean<'de, A: MapAccess<'de>>(map: &mut A, field: &mut bool) -> Result<(), A::Error> {
-    if let Some(value) = map.next_value()? {
-        *field = value;
-    }
-    Ok(())
-}
-
-fn integer<'de, A: MapAccess<'de>>(map: &mut A, field: &mut i64) -> Result<(), A::Error> {
-    if let Some(Integer(value)) = map.next_value()? {
-        *field = value;
-    }
-    Ok(())
-}
-
-/// A JSON string in which bytes that are not UTF-8, and halves of surrogate pairs, are replaced.
-struct Text(String);
-
-impl<'de> Deserialize<'de> for Text {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Utf8;
-        impl Visitor<'_> for Utf8 {
-            type Value = Text;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Text, E> {
-                let mut text = String::with_capacity(bytes.len());
-                for chunk in bytes.utf8_chunks() {
-                    text.push_str(chunk.valid());
-                    text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-                }
-                Ok(Text(text))
-            }
-        }
-        deserializer.deserialize_bytes(Utf8)
-    }
-}
-
-/// A JSON number that Go reads into an integer.
-struct Integer(i64);
-
-impl<'de> Deserialize<'de> for Integer {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Whole;
-        impl Visitor<'_> for Whole {
-            type Value = Integer;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an integer of 64 bits")
-            }
-
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Integer, E> {
-                Ok(Integer(value))
-            }
-
-            fn visit_u64<E: Error>(self, value: u64) -> Result<Integer, E> {
-                value.try_into().map(Integer).map_err(E::custom)
-            }
-
-            /// The parser makes a float of `-0`.
-            fn visit_f64<E: Error>(self, value: f64) -> Result<Integer, E> {
-                if value.to_bits() == (-0.0f64).to_bits() { Ok(Integer(0)) } else { Err(E::custom("not an integer")) }
-            }
-        }
-        deserializer.deserialize_i64(Whole)
-    }
 }

@@ -6,11 +6,11 @@
 use crate::message::MessageId;
 
 /// The most bytes of a line, its LF included.
-pub(super) const MAX: usize = 16 * 1024;
+pub(crate) const MAX: usize = 16 * 1024;
 
 /// What the search for a line's end found.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
+pub(crate) enum Found<'a> {
     /// A line, without LF and without a CR before it, and the bytes it takes with them.
     Line(&'a [u8], usize),
     /// So many bytes hold no LF.
@@ -21,7 +21,7 @@ pub(super) enum Found<'a> {
 
 /// Looks for the first line in `bytes`, of which `searched` are known to hold no LF.
 #[inline]
-pub(super) fn find(bytes: &[u8], searched: usize) -> Found<'_> {
+pub(crate) fn find(bytes: &[u8], searched: usize) -> Found<'_> {
     let window = &bytes[..bytes.len().min(MAX)];
     match memchr::memchr(b'\n', &window[searched..]) {
         Some(at) => {

@@ -10,7 +10,7 @@ mod body;
 mod commands;
 mod frame;
 mod identify;
-mod line;
+pub(crate) mod line;
 mod pulse;
 mod quote;
 mod reading;

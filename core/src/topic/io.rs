@@ -44,7 +44,8 @@ pub enum Input {
     Admin { from: ConnId, slot: Slot, action: Admin },
 }
 
-/// Bytes of frames that may wait for a consumer's socket, unless its connection says otherwise.
+/// Bytes of frames that may wait for a consumer's socket before nothing more is handed to it; the frame that exceeds them
+/// still may, so one of any size always can.
 pub const OUTBOX_LIMIT: usize = 64 * 1024;
 
 /// A consumer as SUB brings it.
