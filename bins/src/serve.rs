@@ -27,6 +27,7 @@ use std::time::SystemTime;
 pub async fn serve(
     mut options: NsqdOptions,
     data_path: &Path,
+    level: LevelHandle,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let bound = Listeners::bind(&options.tcp_address, &options.http_address).await;

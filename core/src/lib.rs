@@ -3,7 +3,7 @@
 //! Three machines: [`Session`](session::Session) for each socket (bytes to commands, replies and deliveries to frames),
 //! [`Topic`](topic::Topic) for each topic with its channels (the unit of locking), [`Node`](node::Node) for the process
 //! (the directory and `nsqd.dat`). Each input takes `now` first, effects go into a buffer of the caller's, and
-//! `deadline()` says when to come back; an early or empty call changes nothing.
+//! `deadline()` says when to come back; an early or empty call changes nothing. [`lookupd`] has nsqlookupd's two.
 //!
 //! `no_std` keeps the one rule: nothing in here can name a clock, a socket, a file, a thread or a random hasher.
 #![no_std]
@@ -14,6 +14,8 @@ pub mod budget;
 pub mod client;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+mod json;
+pub mod lookupd;
 pub mod message;
 pub mod name;
 pub mod node;

@@ -5,6 +5,7 @@
 
 use crate::env::{Clock, Env};
 use crate::outbox::{Mail, Outbox, Taken};
+use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, RwLock};
 use crate::timers::Timers;
 use crate::topics::{Caller, SharedTopic};
 use nsq_core::budget::Budget;
@@ -20,8 +21,6 @@ use nsq_core::topic::io::{Admin, ConnId, Input, Notice, Refusal, Slot, ToConn};
 use nsq_core::topic::stats::TopicStats;
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
 

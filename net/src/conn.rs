@@ -6,6 +6,8 @@
 
 use crate::broker::{Broker, ConnShared};
 use crate::outbox::{Mail, Taken};
+use crate::output::Output;
+use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::topics::{Caller, SharedTopic};
 use bytes::BytesMut;
 use nsq_core::name::TopicName;
@@ -16,8 +18,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::Sleep;
@@ -65,11 +65,8 @@ struct Conn<S> {
     commands: VecDeque<Command>,
     batch: VecDeque<Input>,
     mail: Mail,
-    output: Vec<u8>,
-    /// Bytes of `output` that the socket has taken.
-    written: usize,
-    /// Bytes of message frames in `output`, and of those that the topic has not been told have left.
-    frames: usize,
+    output: Output,
+    /// Bytes of message frames that have left, and of which the topic has not been told.
     room: usize,
     publishing: Option<Publishing>,
     subscribed: Option<Arc<SharedTopic>>,
@@ -110,9 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             commands: VecDeque::new(),
             batch: VecDeque::new(),
             mail: Mail::default(),
-            output: Vec::new(),
-            written: 0,
-            frames: 0,
+            output: Output::default(),
             room: 0,
             publishing: None,
             subscribed: None,
@@ -138,6 +133,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 }
             }
         }
+        // A peer that keeps us busy has its deadlines too.
+        let _ = self.poll_timer(cx, sleep);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -183,7 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 return Poll::Ready(());
             }
             if deadline <= now.instant {
-                self.session.flush(now, &mut self.output);
+                let session = &mut self.session;
+                self.output.append(|bytes| {
+                    session.flush(now, bytes);
+                    0
+                });
                 return Poll::Ready(());
             }
         }
@@ -191,35 +192,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
 
     /// Puts what topics had to say into words.
     fn deliver(&mut self) {
-        let Mail { frames, events } = &mut self.mail;
-        self.frames += self.session.write(self.broker.now(), events, frames, &mut self.output);
+        let (session, Mail { frames, events }) = (&mut self.session, &mut self.mail);
+        let now = self.broker.now();
+        self.output.append(|bytes| session.write(now, events, frames, bytes));
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
         let mut wrote = false;
-        while self.written < self.output.len() {
-            match Pin::new(&mut self.stream).poll_write(cx, &self.output[self.written..]) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(bytes)) => {
-                    wrote = true;
-                    self.written += bytes;
-                    self.blocked = None;
-                    let frames = bytes.min(self.frames);
-                    self.frames -= frames;
-                    self.room += frames;
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => {
-                    if self.blocked.is_none() {
-                        self.blocked = Some(self.broker.now().instant);
-                    }
-                    break;
-                }
-            }
-        }
-        if self.written == self.output.len() {
-            self.output.clear();
-            self.written = 0;
+        while !self.output.is_empty() {
+            let Poll::Ready(written) = self.output.poll_write(cx, Pin::new(&mut self.stream)) else {
+                self.blocked.get_or_insert_with(|| self.broker.now().instant);
+                break;
+            };
+            self.room += written?;
+            self.blocked = None;
+            wrote = true;
         }
         if self.room >= ROOM {
             self.give_room();
@@ -229,12 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
 
     /// A consumer is always read; others only while they take their replies.
     fn may_read(&self) -> bool {
-        let waiting = self.output.len() - self.written;
+        let waiting = self.output.waiting();
         !self.eof && !self.session.is_finished() && (self.subscribed.is_some() || waiting < REPLIES_MAX)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.output.len() - self.written > CONSUMER_REPLIES_MAX {
+        if self.output.waiting() > CONSUMER_REPLIES_MAX {
             return Err(io::Error::other("the consumer sends commands but takes no replies"));
         }
         self.input.reserve(if self.busy { READ } else { READ_IDLE });
@@ -338,9 +325,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         if self.input.is_empty() {
             self.input = BytesMut::new();
         }
-        if self.output.is_empty() && self.output.capacity() > IDLE_BUFFER {
-            self.output = Vec::new();
-        }
+        self.output.shrink(IDLE_BUFFER);
         if self.mail.frames.capacity() > IDLE_BUFFER {
             self.mail = Mail::default();
         }

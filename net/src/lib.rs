@@ -13,6 +13,8 @@ pub mod env;
 pub mod http;
 mod metadata;
 mod outbox;
+mod output;
 pub mod server;
+mod sync;
 mod timers;
 mod topics;

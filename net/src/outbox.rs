@@ -3,8 +3,8 @@
 //! Filled under the topic's lock, emptied by the connection's task; whoever fills it wakes the task, after letting go of
 //! the topic. How much can be in here is bounded by the consumer's credit, which the topic keeps.
 
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use nsq_core::topic::io::{Outgoing, ToConn};
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Waker};
 
 /// See the module's documentation.
@@ -88,7 +88,7 @@ impl Outbox {
         Taken::Mail
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,12 +1,13 @@
 //! The topics' timers: one task a process that calls each topic when something in it may be due.
 //!
-//! A topic asks only for an earlier time than it has asked for; an entry that has become useless costs one empty call.
+//! A topic has one alarm at most, and replaces it only by an earlier one; one that has become useless costs one empty
+//! call.
 
 use crate::broker::Broker;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use crate::topics::SharedTopic;
 use nsq_core::time::Instant;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::Notify;
 
 /// See the module's documentation.
@@ -18,38 +19,45 @@ pub(crate) struct Timers {
 
 #[derive(Default)]
 struct Queue {
-    entries: BTreeMap<(Instant, u64), Weak<SharedTopic>>,
+    alarms: BTreeMap<Alarm, Weak<SharedTopic>>,
     next: u64,
 }
 
+/// A call that a topic waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Alarm {
+    /// Not before that time.
+    pub(crate) at: Instant,
+    number: u64,
+}
+
 impl Timers {
-    /// Asks for a call of the topic at that time.
-    pub(crate) fn arm(&self, at: Instant, topic: Arc<SharedTopic>) {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = queue.entries.first_key_value().is_none_or(|((first, _), _)| at < *first);
-        let number = queue.next;
+    /// Asks for a call of the topic at that time, in place of the alarm that it has.
+    pub(crate) fn set(&self, at: Instant, topic: &Arc<SharedTopic>, replaced: Option<Alarm>) -> Alarm {
+        let mut queue = self.queue();
+        if let Some(replaced) = replaced {
+            queue.alarms.remove(&replaced);
+        }
+        let is_first = queue.alarms.first_key_value().is_none_or(|(first, _)| at < first.at);
+        let alarm = Alarm { at, number: queue.next };
         queue.next += 1;
-        queue.entries.insert((at, number), Arc::downgrade(&topic));
+        queue.alarms.insert(alarm, Arc::downgrade(topic));
         drop(queue);
-        if first {
+        if is_first {
             self.earlier.notify_one();
         }
+        alarm
     }
 
     /// The task: runs until it is dropped.
     pub(crate) async fn run(broker: Arc<Broker>) {
-        let timers = &broker.timers;
         loop {
-            let now = broker.now().instant;
-            while let Some(topic) = timers.pop_due(now) {
-                topic.tick(&broker);
-            }
-            match timers.first() {
-                None => timers.earlier.notified().await,
+            match Self::call_due(&broker) {
+                None => broker.timers.earlier.notified().await,
                 Some(at) => {
                     tokio::select! {
                         biased;
-                        () = timers.earlier.notified() => {}
+                        () = broker.timers.earlier.notified() => {}
                         () = tokio::time::sleep_until(broker.clock.at(at)) => {}
                     }
                 }
@@ -57,18 +65,26 @@ impl Timers {
         }
     }
 
-    fn first(&self) -> Option<Instant> {
-        let queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-        queue.entries.first_key_value().map(|((at, _), _)| *at)
+    /// Calls all topics that are due, and returns when the next one will be.
+    pub(crate) fn call_due(broker: &Broker) -> Option<Instant> {
+        let now = broker.now().instant;
+        while let Some((alarm, topic)) = broker.timers.pop_due(now) {
+            topic.tick(broker, alarm);
+        }
+        broker.timers.queue().alarms.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
-    fn pop_due(&self, now: Instant) -> Option<Arc<SharedTopic>> {
-        let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+    fn pop_due(&self, now: Instant) -> Option<(Alarm, Arc<SharedTopic>)> {
+        let mut queue = self.queue();
         loop {
-            let entry = queue.entries.first_entry().filter(|entry| entry.key().0 <= now)?;
-            if let Some(topic) = entry.remove().upgrade() {
-                return Some(topic);
+            let (alarm, topic) = queue.alarms.first_entry().filter(|first| first.key().at <= now)?.remove_entry();
+            if let Some(topic) = topic.upgrade() {
+                return Some((alarm, topic));
             }
         }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -6,14 +6,13 @@
 
 use crate::broker::Broker;
 use crate::outbox::{Mail, Outbox};
+use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
+use crate::timers::Alarm;
 use nsq_core::name::TopicName;
-use nsq_core::time::Instant;
 use nsq_core::topic::io::{ConnId, Effects, Input};
 use nsq_core::topic::{Handled, Topic};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 /// A topic that tasks share.
@@ -27,8 +26,8 @@ struct Inner {
     topic: Topic,
     /// Of the consumers.
     outboxes: BTreeMap<ConnId, Arc<Outbox>>,
-    /// The timer task comes at that time.
-    armed: Option<Instant>,
+    /// When the timer task comes.
+    alarm: Option<Alarm>,
 }
 
 /// The topic was deleted; what is left of the batch has to go to its successor.
@@ -46,7 +45,7 @@ pub(crate) struct Caller<'a> {
 impl SharedTopic {
     pub(crate) fn new(topic: Topic) -> Arc<Self> {
         let name = topic.name().clone();
-        let inner = Inner { topic, outboxes: BTreeMap::new(), armed: None };
+        let inner = Inner { topic, outboxes: BTreeMap::new(), alarm: None };
         Arc::new(Self { name, inner: Mutex::new(inner), gone: AtomicBool::new(false) })
     }
 
@@ -75,7 +74,8 @@ impl SharedTopic {
         batch: &mut VecDeque<Input>,
         mut caller: Option<&mut Caller<'_>>,
     ) -> Result<(), Gone> {
-        SCRATCH.with_borrow_mut(|Scratch { effects, wakers }| {
+        SCRATCH.with(|scratch| {
+            let Scratch { effects, wakers } = &mut *scratch.borrow_mut();
             loop {
                 let handled = {
                     let mut inner = self.lock();
@@ -96,9 +96,10 @@ impl SharedTopic {
         })
     }
 
-    /// The timer's call.
-    pub(crate) fn tick(self: &Arc<Self>, broker: &Broker) {
-        self.lock().armed = None;
+    /// The timer's call; `alarm` is the one that has gone off.
+    pub(crate) fn tick(self: &Arc<Self>, broker: &Broker, alarm: Alarm) {
+        // It may have been replaced after the timer task took it.
+        self.lock().alarm.take_if(|set| *set == alarm);
         // A topic that was deleted in the meantime has nothing to do.
         let _ = self.submit(broker, &mut VecDeque::new(), None);
     }
@@ -140,10 +141,9 @@ impl SharedTopic {
             self.gone.store(true, Ordering::Release);
         }
         if let Some(deadline) = inner.topic.deadline()
-            && inner.armed.is_none_or(|armed| deadline < armed)
+            && inner.alarm.is_none_or(|alarm| deadline < alarm.at)
         {
-            inner.armed = Some(deadline);
-            broker.timers.arm(deadline, Arc::clone(self));
+            inner.alarm = Some(broker.timers.set(deadline, self, inner.alarm));
         }
     }
 
@@ -160,6 +160,6 @@ struct Scratch {
     wakers: Vec<Waker>,
 }
 
-thread_local! {
+crate::sync::thread_local! {
     static SCRATCH: RefCell<Scratch> = RefCell::default();
 }

@@ -158,24 +158,27 @@ impl Cluster {
         entries.drops.push(Drop { topic, channel, asked, done: Instant::now() });
     }
 
-    /// Pauses a channel for a while, and writes that down.
-    pub async fn pause(&self, nsqd: &Nsqd, topic: &str, channel: &str, span: Duration) {
-        let path = |verb| format!("/channel/{verb}?topic={topic}&channel={channel}");
+    /// Pauses a channel, or a whole topic, for a while, and writes that down.
+    pub async fn pause(&self, nsqd: &Nsqd, topic: &str, channel: Option<&str>, span: Duration) {
+        let path = |verb| match channel {
+            Some(channel) => format!("/channel/{verb}?topic={topic}&channel={channel}"),
+            None => format!("/topic/{verb}?topic={topic}"),
+        };
         if self.post(nsqd, &path("pause")).await.is_err() {
             return;
         }
-        let (topic, channel, from) = (topic.to_owned(), channel.to_owned(), Instant::now());
-        self.ledger.open().pauses.push(Pause { topic: topic.clone(), channel: channel.clone(), from, until: None });
-        sleep(span).await;
-        {
+        let from = Instant::now();
+        let pause = Pause { topic: topic.to_owned(), channel: channel.map(str::to_owned), from, until: None };
+        let number = {
             let pauses = &mut self.ledger.open().pauses;
-            let pause = pauses.iter_mut().find(|pause| pause.from == from && pause.topic == topic);
-            pause.expect("it was just written down").until = Some(Instant::now());
-        }
-        let path = format!("/channel/unpause?topic={topic}&channel={channel}");
-        // A channel that was deleted meanwhile is not paused any more either.
-        let _ = self.post(nsqd, &path).await;
-        self.sim.count("pauses", 1);
+            pauses.push(pause);
+            pauses.len() - 1
+        };
+        sleep(span).await;
+        self.ledger.open().pauses[number].until = Some(Instant::now());
+        // What was deleted meanwhile is not paused any more either.
+        let _ = self.post(nsqd, &path("unpause")).await;
+        self.sim.count(if channel.is_some() { "channel_pauses" } else { "topic_pauses" }, 1);
     }
 
     fn excuse(&self, nsqd: &Nsqd) {

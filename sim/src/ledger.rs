@@ -25,7 +25,7 @@ pub struct Entries {
     pub excused: BTreeMap<(String, String), BTreeSet<Bytes>>,
     /// Operators' actions that drop messages or channels.
     pub drops: Vec<Drop>,
-    /// Spans in which a channel, or all of a topic's, had to be silent.
+    /// Spans in which a channel had to be silent, or a topic to keep what it got.
     pub pauses: Vec<Pause>,
     /// Channels that existed, and since when for sure.
     pub channels: BTreeMap<(String, String), Instant>,
@@ -107,8 +107,8 @@ pub struct Drop {
 pub struct Pause {
     /// Of this topic.
     pub topic: String,
-    /// Of this channel.
-    pub channel: String,
+    /// Of this channel; of the whole topic if there is none.
+    pub channel: Option<String>,
     /// When it was answered.
     pub from: Instant,
     /// When its end was asked for.

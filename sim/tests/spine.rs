@@ -4,9 +4,8 @@
 #![cfg(madsim)]
 
 use madsim::time::sleep;
-use nsq_core::random::Random;
 use nsq_sim::runner::{Sim, sweep};
-use nsq_sim::world::{Plan, World};
+use nsq_sim::world::World;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -41,18 +40,24 @@ fn nsqd_crashes() {
 #[test]
 fn partitions() {
     sweep("partitions", SEEDS, async |sim: Sim| {
-        sim.require(&["partitions", "one_way_cuts", "net_stalls"]);
-        let mut world = World::start(sim, loose).await;
+        sim.require(&["partitions", "one_way_cuts", "holds", "net_stalls"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        let loss = world.random.below(4) as f64 / 100.0;
+        world.sim.net().all_links().loss(loss);
         while world.producing() {
             sleep(world.up_to(Duration::from_secs(5))).await;
             let (client, nsqd) = (world.any_client(), world.nsqd.node);
             let net = world.sim.net().clone();
-            match world.random.below(3) {
+            match world.random.below(4) {
                 0 => {
+                    net.between(&[client], &[nsqd]).hold();
+                    world.sim.count("holds", 1);
+                }
+                1 => {
                     net.partition(&[client], &[nsqd]);
                     world.sim.count("partitions", 1);
                 }
-                1 => {
+                2 => {
                     net.cut(client, nsqd);
                     world.sim.count("one_way_cuts", 1);
                 }
@@ -88,7 +93,7 @@ fn slow_consumers() {
 #[test]
 fn operators_at_work() {
     sweep("operators_at_work", SEEDS, async |sim: Sim| {
-        sim.require(&["pauses", "operations", "clock_steps"]);
+        sim.require(&["channel_pauses", "topic_pauses", "operations", "clock_steps"]);
         let mut world = World::start(sim, |_, _| {}).await;
         while world.producing() {
             sleep(world.up_to(Duration::from_secs(2))).await;
@@ -106,20 +111,16 @@ async fn operate(world: &mut World) {
     let channel = &channels[world.random.below(channels.len() as u64) as usize];
     let span = world.up_to(Duration::from_secs(2));
     let (cluster, nsqd) = (&world.cluster, &world.nsqd);
-    match world.random.below(8) {
+    match world.random.below(9) {
         0 => cluster.drop(nsqd, &topic, Some(channel), false).await,
         1 => cluster.drop(nsqd, &topic, Some(channel), true).await,
         2 => cluster.drop(nsqd, &topic, None, false).await,
         3 => cluster.drop(nsqd, &topic, None, true).await,
         4 => nsqd.skew(world.random.below(7_200_000_000_000) as i64 - 3_600_000_000_000),
         5 => cluster.create(nsqd, "unused", &["one", "two"]).await,
-        _ => cluster.pause(nsqd, &topic, channel, span).await,
+        6 => cluster.pause(nsqd, &topic, None, span).await,
+        _ => cluster.pause(nsqd, &topic, Some(channel), span).await,
     }
     let names: Vec<&str> = channels.iter().map(String::as_str).collect();
     cluster.create(nsqd, &topic, &names).await;
-}
-
-/// A network that loses packets.
-fn loose(plan: &mut Plan, random: &mut Random) {
-    plan.consumer.work = Duration::from_millis(random.below(1000));
 }

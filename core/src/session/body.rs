@@ -43,7 +43,7 @@ pub(super) fn size(op: Op, size: i32, options: &Options) -> Result<usize, Fatal<
 
 /// The big-endian int32 at the front of `bytes`.
 #[inline]
-pub(crate) fn int32(bytes: &[u8]) -> Option<i32> {
+pub(super) fn int32(bytes: &[u8]) -> Option<i32> {
     bytes.first_chunk().copied().map(i32::from_be_bytes)
 }
 

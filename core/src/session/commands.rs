@@ -9,6 +9,7 @@ use super::reading::Reading;
 use super::text::{Fatal, Op};
 use super::{Command, Session, State, Target, line};
 use crate::client::ClientInfo;
+use crate::json;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};
 use crate::time::{Duration, Now};
@@ -177,7 +178,7 @@ impl Session {
     }
 
     /// The last IDENTIFY counts for everything, only that the heartbeat does not start anew after the first.
-    fn identify(&mut self, now: Now, json: &[u8]) -> Result<(), Fatal<'static>> {
+    fn identify(&mut self, now: Now, body: &[u8]) -> Result<(), Fatal<'static>> {
         let request: Request = json::parse(body).ok_or(Fatal::IdentifyJson)?;
         let choices = request.choices(&self.options)?;
         match choices.heartbeat_interval {

@@ -139,7 +139,7 @@ impl Topic {
             if batch.is_empty() {
                 return Handled::All;
             }
-            if inputs == INPUTS_A_TURN || cx.budget < 0 || self.is_due(now) {
+            if inputs == INPUTS_A_TURN || cx.budget < 0 {
                 return Handled::Some;
             }
             if let Some(input) = batch.pop_front() {

@@ -1,10 +1,12 @@
 //! Who pays for which bytes: chunks freed when nobody needs them, the budget of the process, stragglers, idle topics.
 
-use super::bench::Bench;
+use super::bench::{Bench, Delivery};
 use super::sentences::*;
+use crate::message::Bodies;
 use crate::options::Options;
 use crate::time::Duration;
-use crate::topic::io::{Admin, Input, Refusal, Slot};
+use crate::topic::io::{Admin, ConnId, Input, Refusal, Slot};
+use crate::topic::Topic;
 use crate::topic::log::Log;
 use alloc::collections::BTreeSet;
 use alloc::format;
@@ -121,7 +123,7 @@ fn consumers_that_come_and_go_leave_nothing_behind() {
 fn a_used_up_budget_refuses_and_recovers() {
     let mut bench = bench_of(MIB);
     let conn = bench.consumer("c", 0);
-    let body = |n| crate::message::Bodies::one(numbered(n, 10_000).into());
+    let body = |n| Bodies::one(numbered(n, 10_000).into());
     let mut accepted = 0;
     while bench.publish_at_once(body(accepted), Duration::ZERO).is_ok() {
         accepted += 1;
@@ -143,39 +145,43 @@ fn topics_share_the_budget() {
     let options = alloc::sync::Arc::new(Options::default());
     let name = crate::name::TopicName::new("other").expect("a name");
     let mut bench = bench();
-    bench.topic = crate::topic::Topic::new(name, options, full.budget.clone(), 1);
-    let body = || crate::message::Bodies::one(numbered(0, 200_000).into());
+    bench.topic = Topic::new(name, options, full.budget.clone(), 1);
+    let body = || Bodies::one(numbered(0, 200_000).into());
     assert_eq!(bench.publish_at_once(body(), Duration::ZERO), Err(Refusal::QueueFull));
     full.admin(Admin::EmptyTopic).expect("emptied");
     assert_eq!(bench.publish_at_once(body(), Duration::ZERO), Ok(()));
 }
 
-/// Publishes batches, of which each channel's consumer finishes all but every hundredth message.
-fn with_stragglers(bench: &mut Bench, batches: usize) -> Vec<(crate::topic::io::ConnId, Vec<super::bench::Delivery>)> {
-    let mut kept: Vec<_> = ["x", "y", "z"].map(|name| (bench.consumer(name, 2500), Vec::new())).into();
+type Kept = Vec<(ConnId, Vec<Delivery>)>;
+
+/// Publishes batches of 2,000 messages, of which each channel's consumer finishes all but every hundredth.
+fn with_stragglers(bench: &mut Bench, batches: usize) -> Kept {
+    let mut kept: Kept = ["x", "y", "z"].map(|name| (bench.consumer(name, 2500), Vec::new())).into();
     for batch in 0..batches {
-        bench.publish((0..100).map(|n| numbered(batch * 100 + n, 1000)));
+        bench.publish_at_once(many((0..2000).map(|n| numbered(batch * 2000 + n, 1000))), Duration::ZERO).expect("taken");
         for (conn, kept) in &mut kept {
-            for message in bench.messages(*conn) {
-                match number(&message.body) % 100 {
-                    7 => kept.push(message),
-                    _ => bench.finish(*conn, message.id),
-                }
-            }
+            let (stay, go): (Vec<_>, Vec<_>) =
+                bench.messages(*conn).into_iter().partition(|message| number(&message.body) % 100 == 7);
+            kept.extend(stay);
+            finish_all(bench, *conn, &go);
         }
     }
     kept
 }
 
+fn finish_all(bench: &mut Bench, conn: ConnId, messages: &[Delivery]) {
+    bench.give(messages.iter().map(|message| Input::Finish { conn, id: message.id, after: Slot::default() }));
+}
+
 #[test]
 fn stragglers_do_not_hold_the_memory_of_their_neighbours() {
     let mut bench = bench();
-    let kept = with_stragglers(&mut bench, 400);
+    let kept = with_stragglers(&mut bench, 20);
     assert!(bench.budget.used() < 10 * MIB, "{} bytes for 400 messages of 1 KB", bench.budget.used());
     for (conn, mut kept) in kept {
         assert_eq!(kept.len(), 400);
         let last = kept.split_off(300);
-        bench.give(last.iter().map(|message| Input::Finish { conn, id: message.id, after: Slot::default() }));
+        finish_all(&mut bench, conn, &last);
         bench.requeue(conn, kept[1].id, ms(1));
         bench.requeue(conn, kept[0].id, Duration::ZERO);
         bench.pass(ms(1));
@@ -184,7 +190,7 @@ fn stragglers_do_not_hold_the_memory_of_their_neighbours() {
         for (again, before) in again.iter().zip(&kept) {
             assert_eq!((again.id, &again.body, again.attempts), (before.id, &before.body, 2));
         }
-        bench.give(kept.iter().map(|message| Input::Finish { conn, id: message.id, after: Slot::default() }));
+        finish_all(&mut bench, conn, &kept);
         assert_eq!(bench.events(conn), []);
     }
     assert_eq!(bench.budget.used(), 0);
@@ -193,7 +199,7 @@ fn stragglers_do_not_hold_the_memory_of_their_neighbours() {
 #[test]
 fn stragglers_keep_their_deadlines_and_their_turns() {
     let mut bench = bench();
-    let mut kept = with_stragglers(&mut bench, 100);
+    let mut kept = with_stragglers(&mut bench, 5);
     let (conn, mine) = kept.remove(0);
     bench.leave(conn);
     let heir = bench.consumer("x", 2500);
@@ -212,11 +218,8 @@ fn stragglers_are_looked_for_before_a_publish_is_refused() {
     while bench.publish_at_once(many((0..100).map(|n| numbered(n, 1000))), Duration::ZERO).is_ok() {}
     bench.pause(Admin::PauseChannel(channel("c"), false));
     let got = bench.messages(conn);
-    for message in &got {
-        if number(&message.body) != 50 {
-            bench.finish(conn, message.id);
-        }
-    }
+    let go: Vec<_> = got.into_iter().filter(|message| number(&message.body) != 50).collect();
+    finish_all(&mut bench, conn, &go);
     let held = bench.channel("c").in_flight_count;
     assert!((100..200).contains(&held) && bench.budget.used() > 12 * MIB, "a few hold it all: {held}");
     bench.publish((0..100).map(|n| numbered(n, 1000)));
@@ -226,13 +229,15 @@ fn stragglers_are_looked_for_before_a_publish_is_refused() {
 #[test]
 fn deferred_stragglers_come_at_their_time() {
     let mut bench = bench();
-    let conn = bench.consumer("c", 100);
+    let conn = bench.consumer("c", 500);
     for batch in 0..200 {
-        let body = numbered(batch, 1000);
-        let bodies = crate::message::Bodies::one(body.into());
-        bench.publish_at_once(bodies, Duration::from_secs(10)).expect("taken");
-        bench.publish((0..100).map(|n| numbered(n, 1000)));
-        bench.drain(conn);
+        let straggler = Bodies::one(numbered(batch, 1000).into());
+        bench.publish_at_once(straggler, Duration::from_secs(10)).expect("taken");
+        // Enough at a time for chunks to grow.
+        if batch % 5 == 4 {
+            bench.publish_at_once(many((0..1000).map(|n| numbered(n, 1000))), Duration::ZERO).expect("taken");
+            bench.drain(conn);
+        }
     }
     assert!(bench.budget.used() < 10 * MIB, "{}", bench.budget.used());
     bench.pass(Duration::from_secs(10) - NANO);
@@ -249,17 +254,19 @@ fn chunk_numbers_wrap_around() {
         let mut bench = bench();
         bench.topic.start_log(Log::starting_at(bench.budget.clone(), u32::MAX - before));
         let slow = bench.consumer("slow", 0);
-        let kept = with_stragglers(&mut bench, 100);
-        assert_eq!(kept.len(), 3);
+        let kept = with_stragglers(&mut bench, 2);
         bench.publish_deferred("later", ms(10));
         bench.pass(ms(10));
         bench.ready(slow, 2500);
         let order: Vec<_> = bench.drain(slow);
-        assert_eq!(order.len(), 10_001);
-        assert!(order[..10_000].iter().enumerate().all(|(n, body)| number(body.as_bytes()) == n));
+        assert_eq!(order.len(), 4001);
+        assert!(order[..4000].iter().enumerate().all(|(n, body)| number(body.as_bytes()) == n));
         for (conn, kept) in kept {
-            bench.finish(conn, bench.streams[&conn].first().map(|_| kept[0].id).expect("the deferred one"));
-            bench.streams.remove(&conn);
+            let deferred = bench.message(conn);
+            assert_eq!(text(&deferred), "later");
+            finish_all(&mut bench, conn, &kept);
+            bench.finish(conn, deferred.id);
         }
+        assert_eq!(bench.budget.used(), 0);
     }
 }
