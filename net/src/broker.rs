@@ -32,16 +32,27 @@ pub struct Broker {
     pub(crate) save_wanted: Notify,
     /// A connection has ended.
     pub(crate) conn_ended: Notify,
+    /// The process ends: no more saves but the last one.
+    pub(crate) exiting: Notify,
     options: Arc<Options>,
     budget: Budget,
     started: Timestamp,
     topics: RwLock<BTreeMap<TopicName, Arc<SharedTopic>>>,
     node: Mutex<Node>,
-    conns: Mutex<BTreeMap<ConnId, Arc<ConnShared>>>,
+    conns: Mutex<Conns>,
     next_conn: AtomicU64,
 }
 
+/// All connections and requests.
+#[derive(Default)]
+struct Conns {
+    open: BTreeMap<ConnId, Arc<ConnShared>>,
+    /// The process ends, and with it whoever still comes.
+    closed: bool,
+}
+
 /// What others may see of a connection, and where they reach it.
+#[derive(Default)]
 pub(crate) struct ConnShared {
     pub(crate) outbox: Arc<Outbox>,
     client: Mutex<Option<Arc<ClientInfo>>>,
@@ -64,7 +75,7 @@ pub struct ProducerStats {
 
 impl Broker {
     pub(crate) fn new(options: Options, env: Env, mem_queue_bytes: usize, topics: BTreeMap<TopicName, Entry>) -> Self {
-        let clock = Clock::new(&env);
+        let clock = Clock::new(Arc::clone(&env.wall));
         let started = clock.now().timestamp;
         let options = Arc::new(options);
         let budget = Budget::new(mem_queue_bytes);
@@ -78,6 +89,7 @@ impl Broker {
             timers: Timers::default(),
             save_wanted: Notify::new(),
             conn_ended: Notify::new(),
+            exiting: Notify::new(),
             started,
             topics: RwLock::new(restored.collect()),
             node: Mutex::new(Node::new(&options.version, topics)),
@@ -175,8 +187,8 @@ impl Broker {
         topic: impl Fn() -> Option<Arc<SharedTopic>>,
         input: impl FnOnce(ConnId, Slot) -> Input,
     ) -> Option<Result<(), Refusal>> {
-        let asker = Asker { broker: self, conn: self.next_conn(), outbox: Arc::default() };
-        self.conns().insert(asker.conn, ConnShared::new(Arc::clone(&asker.outbox)));
+        let conn = self.next_conn();
+        let asker = Asker { broker: self, conn, outbox: Arc::clone(&self.connected(conn).outbox) };
         let mut mail = Mail::default();
         let mut batch = VecDeque::from([input(asker.conn, Slot(0))]);
         while !batch.is_empty() {
@@ -205,7 +217,7 @@ impl Broker {
 
     /// The connections that have published something, in the order in which they connected.
     pub fn producer_stats(&self) -> Vec<ProducerStats> {
-        let conns: Vec<_> = self.conns().iter().map(|(conn, shared)| (*conn, Arc::clone(shared))).collect();
+        let conns: Vec<_> = self.conns().open.iter().map(|(conn, shared)| (*conn, Arc::clone(shared))).collect();
         conns.into_iter().filter_map(|(conn, shared)| shared.stats(conn)).collect()
     }
 
@@ -254,27 +266,35 @@ impl Broker {
     }
 
     pub(crate) fn connected(&self, conn: ConnId) -> Arc<ConnShared> {
-        let shared = ConnShared::new(Arc::default());
-        self.conns().insert(conn, Arc::clone(&shared));
+        let shared = Arc::new(ConnShared::default());
+        let mut conns = self.conns();
+        conns.open.insert(conn, Arc::clone(&shared));
+        if conns.closed {
+            shared.outbox.close();
+        }
         shared
     }
 
     pub(crate) fn disconnected(&self, conn: ConnId) {
-        self.conns().remove(&conn);
+        self.conns().open.remove(&conn);
         self.conn_ended.notify_one();
     }
 
     pub(crate) fn outbox(&self, conn: ConnId) -> Option<Arc<Outbox>> {
-        self.conns().get(&conn).map(|shared| Arc::clone(&shared.outbox))
+        self.conns().open.get(&conn).map(|shared| Arc::clone(&shared.outbox))
     }
 
     pub(crate) fn open_conns(&self) -> usize {
-        self.conns().len()
+        self.conns().open.len()
     }
 
-    /// Ends all connections, because the process does.
+    /// Ends all connections, and those that were accepted and are not known yet, because the process ends.
     pub(crate) fn close_all(&self) {
-        let outboxes: Vec<_> = self.conns().values().map(|shared| Arc::clone(&shared.outbox)).collect();
+        let outboxes: Vec<_> = {
+            let mut conns = self.conns();
+            conns.closed = true;
+            conns.open.values().map(|shared| Arc::clone(&shared.outbox)).collect()
+        };
         outboxes.iter().for_each(|outbox| outbox.close());
     }
 
@@ -282,7 +302,7 @@ impl Broker {
         self.node.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn conns(&self) -> MutexGuard<'_, BTreeMap<ConnId, Arc<ConnShared>>> {
+    fn conns(&self) -> MutexGuard<'_, Conns> {
         self.conns.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -318,10 +338,6 @@ impl Drop for Asker<'_> {
 }
 
 impl ConnShared {
-    fn new(outbox: Arc<Outbox>) -> Arc<Self> {
-        Arc::new(Self { outbox, client: Mutex::default(), state: AtomicU8::new(0), published: Mutex::default() })
-    }
-
     /// The connection's own view of itself has changed.
     pub(crate) fn update(&self, client: &Arc<ClientInfo>, state: State) {
         self.state.store(state as u8, Ordering::Relaxed);

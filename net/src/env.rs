@@ -6,11 +6,14 @@ use crate::disk::Disk;
 use nsq_core::time::{Instant, Now, Timestamp};
 use std::sync::Arc;
 
+/// Reads the wall clock.
+pub type Wall = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
 /// See the module's documentation.
 #[derive(Clone)]
 pub struct Env {
     /// The wall clock.
-    pub wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    pub wall: Wall,
     /// All randomness of the process follows from it.
     pub seed: u64,
     /// The data directory.
@@ -20,12 +23,12 @@ pub struct Env {
 /// Reads both clocks.
 pub(crate) struct Clock {
     origin: tokio::time::Instant,
-    wall: Arc<dyn Fn() -> Timestamp + Send + Sync>,
+    wall: Wall,
 }
 
 impl Clock {
-    pub(crate) fn new(env: &Env) -> Self {
-        Self { origin: tokio::time::Instant::now(), wall: env.wall.clone() }
+    pub(crate) fn new(wall: Wall) -> Self {
+        Self { origin: tokio::time::Instant::now(), wall }
     }
 
     pub(crate) fn now(&self) -> Now {

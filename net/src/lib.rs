@@ -1,7 +1,7 @@
 //! nsq-net: the tokio drivers around nsq-core: sockets, HTTP, timers, `nsqd.dat`.
 //!
 //! A connection's task reads once, hands all its commands to their topics under one short lock each, and writes once
-//! ([`conn`]). Everything it shares with others is in the [`broker`]. Nothing here knows a rule of the protocol or of the
+//! ([`conn`]). Everything it shares with others is in the [`broker`]. [`server`] runs an nsqd, [`lookupd`] an nsqlookupd. Nothing here knows a rule of the protocol or of the
 //! queues: that is core's. The same sources run in production on tokio and in simulation on `sim/rt`, which is what the
 //! name `tokio` means there; wall clock, seed and disk come in as an [`env::Env`].
 
@@ -11,6 +11,9 @@ mod conn;
 pub mod disk;
 pub mod env;
 pub mod http;
+mod linger;
+pub mod listen;
+pub mod lookupd;
 mod metadata;
 mod outbox;
 mod output;
@@ -18,3 +21,4 @@ pub mod server;
 mod sync;
 mod timers;
 mod topics;
+mod visits;

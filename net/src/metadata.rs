@@ -41,11 +41,14 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
     }
 }
 
-/// The task: writes the directory's latest state when the node wishes so, until it is dropped.
+/// The task: writes the directory's latest state when the node wishes so, until the process ends.
 pub(crate) async fn run(broker: Arc<Broker>) {
     loop {
-        broker.save_wanted.notified().await;
-        save(&broker).await;
+        tokio::select! {
+            biased;
+            () = broker.exiting.notified() => return,
+            () = broker.save_wanted.notified() => save(&broker).await,
+        }
     }
 }
 

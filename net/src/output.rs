@@ -121,7 +121,11 @@ mod tests {
                 left += result.unwrap();
             }
             assert_eq!((socket.taken.len(), output.waiting()), (left, sent.len() - left));
-            assert!(output.bytes.capacity() <= 256 * 1024, "{} bytes for 64,000 in step {step}", output.bytes.capacity());
+            assert!(
+                output.bytes.capacity() <= 256 * 1024,
+                "{} bytes for 64,000 in step {step}",
+                output.bytes.capacity()
+            );
         }
         assert_eq!(socket.taken, sent[..left]);
     }

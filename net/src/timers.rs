@@ -54,6 +54,8 @@ impl Timers {
         loop {
             match Self::call_due(&broker) {
                 None => broker.timers.earlier.notified().await,
+                // A topic with much to do asks to be called again at once: others may go in between.
+                Some(at) if at <= broker.now().instant => tokio::task::yield_now().await,
                 Some(at) => {
                     tokio::select! {
                         biased;
@@ -65,23 +67,19 @@ impl Timers {
         }
     }
 
-    /// Calls all topics that are due, and returns when the next one will be.
+    /// Calls the topics that are due, each once, and returns when the next one will be.
     pub(crate) fn call_due(broker: &Broker) -> Option<Instant> {
-        let now = broker.now().instant;
-        while let Some((alarm, topic)) = broker.timers.pop_due(now) {
+        for (alarm, topic) in broker.timers.take_due(broker.now().instant) {
             topic.tick(broker, alarm);
         }
         broker.timers.queue().alarms.first_key_value().map(|(alarm, _)| alarm.at)
     }
 
-    fn pop_due(&self, now: Instant) -> Option<(Alarm, Arc<SharedTopic>)> {
-        let mut queue = self.queue();
-        loop {
-            let (alarm, topic) = queue.alarms.first_entry().filter(|first| first.key().at <= now)?.remove_entry();
-            if let Some(topic) = topic.upgrade() {
-                return Some((alarm, topic));
-            }
-        }
+    fn take_due(&self, now: Instant) -> Vec<(Alarm, Arc<SharedTopic>)> {
+        let alarms = &mut self.queue().alarms;
+        let later = alarms.split_off(&Alarm { at: now, number: u64::MAX });
+        let due = std::mem::replace(alarms, later);
+        due.into_iter().filter_map(|(alarm, topic)| Some((alarm, topic.upgrade()?))).collect()
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {

@@ -206,7 +206,8 @@ impl Registry {
     pub fn lookup(&self, now: Now, wanted: &Wanted) -> Option<Lookup<'_>> {
         let mut topics = self.wanted(wanted).peekable();
         topics.peek()?;
-        let shown = topics.flat_map(|(name, topic)| topic.producers.iter().filter(move |id| self.shows(now, **id, name)));
+        let shown =
+            topics.flat_map(|(name, topic)| topic.producers.iter().filter(move |id| self.shows(now, **id, name)));
         let shown: BTreeSet<_> = shown.collect();
         let producers = shown.into_iter().filter_map(|id| self.peers.get(id)).map(|peer| &peer.producer);
         // The newest connection of an nsqd comes last, and is the one that is left.
@@ -235,8 +236,10 @@ impl Registry {
             known.channels.iter().map(list)
         });
         let clients = self.peers.values().map(|peer| peer.entry(None)).collect();
-        let topics =
-            self.topics.iter().map(|(name, topic)| (Registration::Topic(name), self.listed(&topic.producers, Some(name))));
+        let topics = self
+            .topics
+            .iter()
+            .map(|(name, topic)| (Registration::Topic(name), self.listed(&topic.producers, Some(name))));
         channels.chain([(Registration::Client, clients)]).chain(topics).collect()
     }
 

@@ -18,7 +18,6 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use bytes::Bytes;
 
-
 type Commands = VecDeque<Command>;
 
 impl Session {

@@ -332,7 +332,12 @@ impl Channel {
         assert_eq!(fresh, self.fresh, "fresh messages are counted");
         assert!(self.waiting.iter().is_sorted_by_key(|waiting| waiting.turn), "what waits keeps its order");
         let Counters { messages, finished, sampled, emptied, skipped, .. } = self.counters;
-        assert_eq!(messages, self.held() as u64 + finished + sampled + emptied + skipped, "the books of {} balance", self.name);
+        assert_eq!(
+            messages,
+            self.held() as u64 + finished + sampled + emptied + skipped,
+            "the books of {} balance",
+            self.name
+        );
         self.consumers.check(&self.flights);
         let idle = self.paused || self.depth() == 0;
         assert!(idle || self.consumers.none_ready_is_forgotten(), "a consumer with credit is remembered");

@@ -3,9 +3,9 @@
 //! Which name is looked at first, and what an invalid one is called, differs between routes; the table is upstream's.
 
 use super::Http;
+use super::nsqd::Action;
 use super::query::Query;
 use super::respond::{Answer, Failure};
-use super::router::Action;
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::topic::io::Admin;
 

@@ -18,7 +18,7 @@ const DRAIN: usize = 256 * 1024;
 const DRAIN_TIME: Duration = Duration::from_millis(500);
 
 /// See the module's documentation.
-pub(super) struct Upload {
+pub(crate) struct Upload {
     incoming: Incoming,
     /// The client sends nothing before it is asked to, which the first read does.
     waits: bool,

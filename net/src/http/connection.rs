@@ -4,13 +4,12 @@
 //! is cut off because the process stops, no answer is lost because we close while the client still sends, and nobody
 //! keeps a connection for ever without using it. Upstream has no such limit; ours is far above every client's own.
 
-use super::Http;
-use crate::broker::Broker;
-use crate::outbox::{Mail, Taken};
+use super::service::{self, Api};
+use crate::linger::linger;
+use crate::visits::Visit;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use nsq_core::topic::io::ConnId;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
@@ -18,24 +17,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a connection may take to send the next request's head. Go's clients drop idle connections after 90 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long the request in progress may take when the process ends.
 const GRACE: Duration = Duration::from_secs(1);
-/// How long a client may go on sending what nobody will read, after its last answer.
-const LINGER: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve(http: Arc<Http>, stream: TcpStream, peer: SocketAddr) {
-    let broker = Arc::clone(&http.broker);
-    let place = Place { broker: &broker, conn: broker.next_conn() };
-    let outbox = Arc::clone(&broker.connected(place.conn).outbox);
+pub(crate) fn serve<A: Api>(api: Arc<A>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send {
+    let visit = api.visits().begin();
+    serve_visit(api, stream, peer, visit)
+}
+
+async fn serve_visit<A: Api>(api: Arc<A>, stream: TcpStream, peer: SocketAddr, mut visit: Visit) {
     let service = service_fn(move |request| {
-        let http = Arc::clone(&http);
-        Box::pin(async move { Ok::<_, Infallible>(http.answer(request, peer).await) })
+        let api = Arc::clone(&api);
+        Box::pin(async move { Ok::<_, Infallible>(service::answer(&*api, request, peer).await) })
     });
     let mut conn = http1::Builder::new()
         .timer(Timer)
@@ -47,10 +45,12 @@ pub(crate) async fn serve(http: Arc<Http>, stream: TcpStream, peer: SocketAddr) 
         .auto_date_header(false)
         .serve_connection(TokioIo::new(stream), service);
 
-    let told_to_end = |cx: &Context<'_>| outbox.take(cx, &mut Mail::default()) == Taken::Closed;
-    let ended =
-        poll_fn(|cx| if told_to_end(cx) { Poll::Ready(None) } else { conn.poll_without_shutdown(cx).map(Some) });
-    let result = match ended.await {
+    let ended = tokio::select! {
+        biased;
+        () = visit.told_to_end() => None,
+        result = poll_fn(|cx| conn.poll_without_shutdown(cx)) => Some(result),
+    };
+    let result = match ended {
         Some(result) => result,
         None => {
             Pin::new(&mut conn).graceful_shutdown();
@@ -58,7 +58,7 @@ pub(crate) async fn serve(http: Arc<Http>, stream: TcpStream, peer: SocketAddr) 
             tokio::time::timeout(GRACE, ended).await.unwrap_or(Ok(()))
         }
     };
-    drop(place);
+    drop(visit);
     match result {
         Ok(()) => {}
         // hyper has answered it with a 400.
@@ -66,31 +66,6 @@ pub(crate) async fn serve(http: Arc<Http>, stream: TcpStream, peer: SocketAddr) 
         Err(error) => return tracing::debug!("HTTP: client({peer}): {error}"),
     }
     linger(conn.into_parts().io.into_inner()).await;
-}
-
-/// Ends our direction and lets the client finish its own: bytes that arrive at a closed socket would make the client's
-/// system throw away the answer before the client has read it.
-async fn linger(mut stream: TcpStream) {
-    if stream.shutdown().await.is_err() {
-        return;
-    }
-    let drained = async {
-        let mut rest = vec![0; 16 * 1024];
-        while stream.read(&mut rest).await.is_ok_and(|count| count > 0) {}
-    };
-    let _ = tokio::time::timeout(LINGER, drained).await;
-}
-
-/// A connection's place among those that the end of the process waits for.
-struct Place<'a> {
-    broker: &'a Broker,
-    conn: ConnId,
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.broker.disconnected(self.conn);
-    }
 }
 
 /// The runtime's timers, as hyper asks for them.

@@ -1,8 +1,10 @@
-//! nsqd's HTTP interface (spec: http_flags_tools §1): publishing, administration, statistics, options.
+//! HTTP, and nsqd's interface (spec: http_flags_tools §1): publishing, administration, statistics, options.
 //!
-//! A request comes from [`connection`], [`router`] says what it is for, one of `publish`, `admin`, `config` and `stats`
-//! does it, and [`respond`] makes an answer of what came out. All of them know topics only through the [`Broker`]'s
-//! public face, and nothing of a body is read before its declared length has been looked at.
+//! A request comes from [`connection`], [`service`] finds out by [`router`] what it is for and lets the daemon's [`Api`]
+//! do it, and [`respond`] makes an answer of what came out; `body`, `query` and `go` read and write what Go would. These
+//! rooms are any daemon's. The others are nsqd's: [`nsqd`] has the routes, and `publish`, `admin`, `config` and `stats`
+//! the handlers, which know topics only through the [`Broker`]'s public face. Nothing of a body is read before its
+//! declared length has been looked at.
 
 mod admin;
 mod body;
@@ -11,6 +13,7 @@ mod connection;
 mod gather;
 mod go;
 mod lines;
+mod nsqd;
 mod publish;
 mod query;
 mod respond;
@@ -22,11 +25,16 @@ mod tests;
 mod text;
 
 use crate::broker::Broker;
+use crate::visits::Visits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use config::{Live, Setting};
 pub(crate) use connection::serve;
+pub(crate) use query::Query;
+pub(crate) use respond::{Answer, Failure};
+pub(crate) use router::{Entry, GET, POST};
+pub(crate) use service::{Api, Asked};
 
 /// What `/info` tells about the process (spec: http_flags_tools §1.7).
 #[derive(Clone, Debug, Default)]
@@ -48,14 +56,11 @@ pub(crate) struct Http {
     broker: Arc<Broker>,
     identity: Identity,
     settings: BTreeMap<&'static str, Setting>,
+    visits: Visits,
 }
 
 impl Http {
-    pub(crate) const fn new(
-        broker: Arc<Broker>,
-        identity: Identity,
-        settings: BTreeMap<&'static str, Setting>,
-    ) -> Self {
-        Self { broker, identity, settings }
+    pub(crate) fn new(broker: Arc<Broker>, identity: Identity, settings: BTreeMap<&'static str, Setting>) -> Self {
+        Self { broker, identity, settings, visits: Visits::new() }
     }
 }

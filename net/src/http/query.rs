@@ -8,14 +8,14 @@ use std::borrow::Cow;
 
 /// The arguments of a request.
 #[derive(Debug)]
-pub(super) struct Query<'a>(Vec<Pair<'a>>);
+pub(crate) struct Query<'a>(Vec<Pair<'a>>);
 
 /// Key and value.
 type Pair<'a> = (Cow<'a, [u8]>, Cow<'a, [u8]>);
 
 impl<'a> Query<'a> {
     /// Reads the part of the target behind the `?`.
-    pub(super) fn parse(query: Option<&'a str>) -> Result<Self, Failure> {
+    pub(crate) fn parse(query: Option<&'a str>) -> Result<Self, Failure> {
         let pair = |pair: &'a str| {
             if pair.contains(';') {
                 return None;
@@ -28,7 +28,7 @@ impl<'a> Query<'a> {
     }
 
     /// The argument of that name.
-    pub(super) fn get(&self, name: &str) -> Option<&[u8]> {
+    pub(crate) fn get(&self, name: &str) -> Option<&[u8]> {
         self.0.iter().find(|(key, _)| **key == *name.as_bytes()).map(|(_, value)| &**value)
     }
 

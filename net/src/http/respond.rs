@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 /// What a handler comes to.
 #[derive(Debug)]
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// Nothing to say.
     Empty,
     Text(Cow<'static, str>),
@@ -26,13 +26,13 @@ pub(super) enum Answer {
 
 /// Why a request is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(crate) struct Failure {
     pub(super) status: StatusCode,
     pub(super) message: &'static str,
 }
 
 impl Answer {
-    pub(super) fn json(value: &impl Serialize) -> Self {
+    pub(crate) fn json(value: &impl Serialize) -> Self {
         Self::Json(go::json(value))
     }
 
@@ -56,11 +56,11 @@ impl Failure {
         Self { status, message }
     }
 
-    pub(super) const fn bad_request(message: &'static str) -> Self {
+    pub(crate) const fn bad_request(message: &'static str) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
-    pub(super) const fn not_found(message: &'static str) -> Self {
+    pub(crate) const fn not_found(message: &'static str) -> Self {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 

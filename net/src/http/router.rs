@@ -1,38 +1,20 @@
-//! Which handler a request is for (spec: http_flags_tools §1.1, §1.3).
+//! Which handler a request is for (spec: http_flags_tools §1.1).
 //!
-//! In: a method and a path. Out: a route, or the answer to a request that has none: the methods that would do, or the
-//! canonical path of one that was spelled in another way.
+//! In: a daemon's routes, a method and a path. Out: a route, or the answer to a request that has none: the methods that
+//! would do, or the canonical path of one that was spelled in another way.
 
-/// What a request is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route<'a> {
-    Ping,
-    Info,
-    Pub,
-    Mpub,
-    Stats,
-    Topic(Action),
-    Channel(Action),
-    /// The option's name.
-    Config(&'a str),
-    /// Exists in upstream, for Go's runtime.
-    GoRuntime,
-}
+/// A path, the methods it has, and what it is for. A path may end in a parameter, `/:` and a name: any one segment.
+pub(crate) type Entry<R> = (&'static str, &'static str, R);
 
-/// What is to be done with a topic or channel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Create,
-    Delete,
-    Empty,
-    Pause,
-    Unpause,
-}
+/// The methods of most paths.
+pub(crate) const GET: &str = "GET, OPTIONS";
+pub(crate) const POST: &str = "OPTIONS, POST";
 
 /// What the router found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found<'a> {
-    Route(Route<'a>),
+pub(super) enum Found<'a, R> {
+    /// A route, and its parameter.
+    Route(R, &'a str),
     /// OPTIONS, or a method that the path does not have; with the list of those it has.
     Options(&'static str),
     WrongMethod(&'static str),
@@ -41,40 +23,39 @@ pub(super) enum Found<'a> {
     Nothing,
 }
 
-impl Route<'_> {
-    /// Whether the access log tells of it.
-    pub(super) const fn is_logged(self) -> bool {
-        !matches!(self, Self::Pub | Self::Mpub)
-    }
-}
-
 /// Finds the route.
-pub(super) fn find<'a>(method: &str, path: &'a str) -> Found<'a> {
-    if let Some((allow, route)) = lookup(path, str::eq) {
+pub(super) fn find<'a, R: Copy>(routes: &[Entry<R>], method: &str, path: &'a str) -> Found<'a, R> {
+    let lookup = |path, same| routes.iter().find_map(|entry| Some((entry, parameter(entry.0, path, same)?)));
+    if let Some((&(_, allow, route), parameter)) = lookup(path, str::eq) {
         return match method {
             "OPTIONS" => Found::Options(allow),
-            _ if is_allowed(allow, method) => Found::Route(route),
+            _ if is_allowed(allow, method) => Found::Route(route, parameter),
             _ => Found::WrongMethod(allow),
         };
     }
-    let canonical = clean(path);
-    match lookup(&canonical, str::eq_ignore_ascii_case) {
-        Some((allow, route)) if is_allowed(allow, method) => Found::Elsewhere(match route {
-            Route::Config(option) => format!("{CONFIG}{option}"),
-            _ => canonical.to_ascii_lowercase(),
-        }),
+    let cleaned = clean(path);
+    let other = routes.iter().find_map(|entry| Some((entry, parameter(entry.0, &cleaned, str::eq_ignore_ascii_case)?)));
+    match other {
+        Some(((path, allow, _), parameter)) if is_allowed(allow, method) => {
+            Found::Elsewhere(format!("{}{parameter}", start(path)))
+        }
         _ => Found::Nothing,
     }
 }
 
-fn lookup(path: &str, same: fn(&str, &str) -> bool) -> Option<(&'static str, Route<'_>)> {
-    let fixed = ROUTES.iter().find(|(known, ..)| same(known, path));
-    if let Some(&(_, allow, route)) = fixed {
-        return Some((allow, route));
+/// The parameter in a path that is one of the route's; empty if it has none.
+fn parameter<'a>(route: &str, path: &'a str, same: fn(&str, &str) -> bool) -> Option<&'a str> {
+    let start = start(route);
+    if start.len() == route.len() {
+        return same(route, path).then_some("");
     }
-    let (start, option) = path.split_at_checked(CONFIG.len())?;
-    let is_option = same(CONFIG, start) && !option.is_empty() && !option.contains('/');
-    is_option.then_some(("GET, OPTIONS, PUT", Route::Config(option)))
+    let (before, parameter) = path.split_at_checked(start.len())?;
+    (same(start, before) && !parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
+}
+
+/// A route's path without its parameter.
+fn start(route: &str) -> &str {
+    route.split(':').next().unwrap_or_default()
 }
 
 /// OPTIONS is in every list, for the client to read, and in no handler.
@@ -95,41 +76,28 @@ fn clean(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-const CONFIG: &str = "/config/";
-
-const ROUTES: &[(&str, &str, Route<'_>)] = &[
-    ("/pub", POST, Route::Pub),
-    ("/mpub", POST, Route::Mpub),
-    ("/ping", GET, Route::Ping),
-    ("/info", GET, Route::Info),
-    ("/stats", GET, Route::Stats),
-    ("/topic/create", POST, Route::Topic(Action::Create)),
-    ("/topic/delete", POST, Route::Topic(Action::Delete)),
-    ("/topic/empty", POST, Route::Topic(Action::Empty)),
-    ("/topic/pause", POST, Route::Topic(Action::Pause)),
-    ("/topic/unpause", POST, Route::Topic(Action::Unpause)),
-    ("/channel/create", POST, Route::Channel(Action::Create)),
-    ("/channel/delete", POST, Route::Channel(Action::Delete)),
-    ("/channel/empty", POST, Route::Channel(Action::Empty)),
-    ("/channel/pause", POST, Route::Channel(Action::Pause)),
-    ("/channel/unpause", POST, Route::Channel(Action::Unpause)),
-    ("/debug/freememory", POST, Route::GoRuntime),
-    ("/debug/setblockrate", "OPTIONS, PUT", Route::GoRuntime),
-];
-
-const GET: &str = "GET, OPTIONS";
-const POST: &str = "OPTIONS, POST";
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const ROUTES: &[Entry<u8>] = &[
+        ("/pub", POST, 1),
+        ("/ping", GET, 2),
+        ("/channel/unpause", POST, 3),
+        ("/config/:opt", "GET, OPTIONS, PUT", 4),
+        ("/debug/setblockrate", "OPTIONS, PUT", 5),
+    ];
+
+    fn find<'a>(method: &str, path: &'a str) -> Found<'a, u8> {
+        super::find(ROUTES, method, path)
+    }
+
     #[test]
     fn routes() {
-        assert_eq!(find("POST", "/pub"), Found::Route(Route::Pub));
-        assert_eq!(find("GET", "/stats"), Found::Route(Route::Stats));
-        assert_eq!(find("POST", "/channel/unpause"), Found::Route(Route::Channel(Action::Unpause)));
-        assert_eq!(find("PUT", "/config/log_level"), Found::Route(Route::Config("log_level")));
+        assert_eq!(find("POST", "/pub"), Found::Route(1, ""));
+        assert_eq!(find("GET", "/ping"), Found::Route(2, ""));
+        assert_eq!(find("POST", "/channel/unpause"), Found::Route(3, ""));
+        assert_eq!(find("PUT", "/config/log_level"), Found::Route(4, "log_level"));
     }
 
     #[test]

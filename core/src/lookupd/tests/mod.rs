@@ -16,7 +16,8 @@ use alloc::vec::Vec;
 use bytes::BytesMut;
 
 /// A body of IDENTIFY that is accepted.
-const BODY: &str = r#"{"broadcast_address":"10.0.0.1","hostname":"h1","tcp_port":4150,"http_port":4151,"version":"1.3.0"}"#;
+const BODY: &str =
+    r#"{"broadcast_address":"10.0.0.1","hostname":"h1","tcp_port":4150,"http_port":4151,"version":"1.3.0"}"#;
 
 fn topic(name: &str) -> TopicName {
     TopicName::new(name).unwrap()

@@ -112,7 +112,8 @@ impl Model {
         let topics: Vec<_> = self.names.iter().filter(|(topic, _)| is_wanted(wanted, topic)).collect();
         let shows = |peer, topic| self.has(peer, topic) && !self.is_hidden(topic, peer);
         let producers = self.active().filter(|(peer, _)| topics.iter().any(|(topic, _)| shows(*peer, topic)));
-        let found = || (topics.iter().filter_map(|(_, name)| name.as_ref()).collect(), producers.map(|at| at.1).collect());
+        let found =
+            || (topics.iter().filter_map(|(_, name)| name.as_ref()).collect(), producers.map(|at| at.1).collect());
         (!topics.is_empty()).then(found)
     }
 

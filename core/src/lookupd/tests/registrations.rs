@@ -54,7 +54,8 @@ impl Lookupd {
 
     /// Addresses and their topics, hidden ones in brackets, as `a: t (u)`.
     fn nodes(&self, seconds: u64) -> Vec<String> {
-        let shown = |(name, hidden): &(&TopicName, bool)| if *hidden { format!(" ({name})") } else { format!(" {name}") };
+        let shown =
+            |(name, hidden): &(&TopicName, bool)| if *hidden { format!(" ({name})") } else { format!(" {name}") };
         let nodes = self.0.nodes(at(seconds));
         let node = |node: &crate::lookupd::Node<'_>| {
             format!("{}:{}", node.producer.broadcast_address, node.topics.iter().map(shown).collect::<String>())
@@ -125,7 +126,8 @@ fn unregistering_a_topic_unregisters_its_channels() {
     assert!(lookupd.unregister(1, "t"));
     assert!(!lookupd.unregister(1, "t c"), "it has gone already");
     assert!(!lookupd.unregister(1, "never seen"));
-    let lists: Vec<_> = lookupd.0.entries().into_iter().map(|(registration, list)| (registration, list.len())).collect();
+    let lists: Vec<_> =
+        lookupd.0.entries().into_iter().map(|(registration, list)| (registration, list.len())).collect();
     let (t, c) = (topic("t"), channel("c"));
     assert_eq!(lists, [(Registration::Channel(&t, &c), 0), (Registration::Client, 2), (Registration::Topic(&t), 0)]);
 }

@@ -18,29 +18,75 @@ use alloc::vec::Vec;
 /// Something that happens to a topic. Numbers that choose among things are taken modulo how many there are.
 #[derive(Clone, Debug)]
 pub(in crate::topic) enum Action {
-    Publish { count: u8, size: u32, defer: u16 },
-    Subscribe { channel: u8, timeout: u16, outbox: u16, sample: u8 },
-    Ready { who: u8, count: u16 },
-    Room { who: u8, bytes: u16 },
-    Finish { who: u8, which: u16 },
-    Requeue { who: u8, which: u16, delay: u16 },
-    Touch { who: u8, which: u16 },
+    Publish {
+        count: u8,
+        size: u32,
+        defer: u16,
+    },
+    Subscribe {
+        channel: u8,
+        timeout: u16,
+        outbox: u16,
+        sample: u8,
+    },
+    Ready {
+        who: u8,
+        count: u16,
+    },
+    Room {
+        who: u8,
+        bytes: u16,
+    },
+    Finish {
+        who: u8,
+        which: u16,
+    },
+    Requeue {
+        who: u8,
+        which: u16,
+        delay: u16,
+    },
+    Touch {
+        who: u8,
+        which: u16,
+    },
     /// A consumer finishes all it holds.
-    FinishAll { who: u8 },
-    Close { who: u8 },
-    Leave { who: u8 },
-    CreateChannel { channel: u8 },
-    DeleteChannel { channel: u8 },
-    EmptyChannel { channel: u8 },
-    PauseChannel { channel: u8, paused: bool },
+    FinishAll {
+        who: u8,
+    },
+    Close {
+        who: u8,
+    },
+    Leave {
+        who: u8,
+    },
+    CreateChannel {
+        channel: u8,
+    },
+    DeleteChannel {
+        channel: u8,
+    },
+    EmptyChannel {
+        channel: u8,
+    },
+    PauseChannel {
+        channel: u8,
+        paused: bool,
+    },
     EmptyTopic,
-    PauseTopic { paused: bool },
+    PauseTopic {
+        paused: bool,
+    },
     DeleteTopic,
     /// Stragglers are carried forward, whether that pays or not.
     Carry,
-    Sleep { millis: u16 },
+    Sleep {
+        millis: u16,
+    },
     /// To the next deadline, if there is one, or to a nanosecond before it.
-    Deadline { early: bool },
+    Deadline {
+        early: bool,
+    },
 }
 
 /// The channels of a model.
@@ -160,4 +206,3 @@ fn consumer(timeout: u16, outbox: u16, sample_rate: u8) -> Consumer {
     let outbox_limit = if outbox == 0 { usize::MAX } else { outbox.into() };
     Consumer { msg_timeout, sample_rate, outbox_limit, client: Arc::new(client) }
 }
-

@@ -24,9 +24,21 @@ pub(super) struct Channel {
 pub(super) enum Place {
     Fresh,
     /// `behind`: the number of messages handed out after which it goes first; `order`: put back at the same moment if equal.
-    Waiting { attempts: u16, behind: u64, order: u64 },
-    Flying { attempts: u16, owner: ConnId, deadline: Instant, delivered: Instant },
-    Deferred { attempts: u16, due: Instant },
+    Waiting {
+        attempts: u16,
+        behind: u64,
+        order: u64,
+    },
+    Flying {
+        attempts: u16,
+        owner: ConnId,
+        deadline: Instant,
+        delivered: Instant,
+    },
+    Deferred {
+        attempts: u16,
+        due: Instant,
+    },
 }
 
 impl Channel {

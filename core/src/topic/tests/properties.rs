@@ -10,8 +10,8 @@ use crate::topic::{Handled, io};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
 use alloc::vec;
+use alloc::vec::Vec;
 use proptest::prelude::*;
 
 /// What a run varies besides its actions.
