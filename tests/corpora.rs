@@ -1,15 +1,18 @@
 //! The fuzzers' corpora, replayed through the bodies of their targets on any toolchain, so that neither rots.
 //!
 //! A target is a file in `fuzz/targets`, a body in `nsq_core::fuzz` and a directory of inputs in `fuzz/corpus`; here the
-//! three must agree. An input that made a target fail is kept in its corpus under the name of what was wrong.
+//! three must agree. The first inputs are what the transcripts' clients sent, and scenarios for a topic; an input that made
+//! a target fail joins them under the name of what was wrong.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-/// The targets' names and bodies.
-const TARGETS: [(&str, fn(&[u8])); 3] =
+/// The body of a target: it panics if a rule is broken.
+type Body = fn(&[u8]);
+
+const TARGETS: [(&str, Body); 3] =
     [("identify", nsq_core::fuzz::identify), ("session", nsq_core::fuzz::session), ("topic", nsq_core::fuzz::topic)];
 
 fn entries(of: &str) -> Vec<PathBuf> {

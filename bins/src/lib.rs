@@ -3,10 +3,13 @@
 //! Each program is one small file in `src/bin`; whatever could serve a second one is here.
 
 pub mod bench;
+pub mod daemon;
 pub mod data_path;
 pub mod flags;
 pub mod log;
 pub mod nsqd_flags;
+pub mod nsqlookupd_flags;
 pub mod os_error;
 pub mod serve;
+pub mod serve_nsqlookupd;
 pub mod version;

@@ -4,6 +4,7 @@
 
 mod checks;
 
+use crate::daemon::hostname;
 use crate::flags::syntax::parse_bool;
 use crate::flags::{self, ConfigValue, Parsed, Percentiles, Refusal, Stop, Value};
 use crate::log::Level;
@@ -226,11 +227,6 @@ const fn millis(count: u64) -> Duration {
 /// Upstream's default node id: a number below 1024 that a host keeps.
 fn node_id(hostname: &str) -> i64 {
     (crc32fast::hash(&Md5::digest(hostname)) % 1024).into()
-}
-
-/// This machine's name.
-pub fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

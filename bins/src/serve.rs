@@ -2,13 +2,13 @@
 //!
 //! The rule: this room translates and decides nothing; what an option means is core's or net's business.
 
+use crate::daemon;
 use crate::flags::ConfigValue;
 use crate::log::LevelHandle;
 use crate::nsqd_flags::{self, NsqdOptions};
 use crate::os_error::os_error;
 use crate::version;
 use nsq_core::options::Options;
-use nsq_core::time::Timestamp;
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
 use nsq_net::http::{Identity, Live, Setting};
@@ -18,7 +18,6 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 /// Listens, serves until `stopped`, and ends in order.
 ///
@@ -31,11 +30,7 @@ pub async fn serve(
     stopped: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let bound = Listeners::bind(&options.tcp_address, &options.http_address).await;
-    let listeners = bound.map_err(|failed| {
-        let address = &failed.address;
-        let why = os_error(&failed.error);
-        format!("failed to instantiate nsqd - listen ({address}) failed - listen tcp {address}: bind: {why}")
-    })?;
+    let listeners = bound.map_err(|failed| daemon::cannot_listen("nsqd", &failed))?;
     let tcp_port = listeners.tcp_address().port();
     let http_port = listeners.http_address().map(|address| address.port());
     options.set_bound_ports(Some(tcp_port), http_port);
@@ -44,7 +39,7 @@ pub async fn serve(
         mem_queue_bytes: usize::try_from(options.mem_queue_bytes).unwrap_or(usize::MAX),
         identity: Identity {
             broadcast_address: options.broadcast_address.clone(),
-            hostname: nsqd_flags::hostname(),
+            hostname: daemon::hostname(),
             tcp_port,
             http_port: http_port.unwrap_or(0),
             built_with: version::BUILT_WITH.into(),
@@ -109,10 +104,7 @@ impl Live for LogLevel {
 
 fn environment(data_path: &Path) -> Env {
     Env {
-        wall: Arc::new(|| {
-            let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            Timestamp::from_nanos(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
-        }),
+        wall: daemon::wall(),
         // The standard library's own source of randomness is good enough for sampling.
         seed: RandomState::new().hash_one(std::process::id()),
         disk: Arc::new(Directory::new(data_path)),

@@ -13,6 +13,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 
+pub use crate::topic::fuzz::topic;
+
 /// A stream of bytes to a session, cut in two ways, must do the same. The first byte tells how many bytes after it are
 /// sizes of pieces, used over and over; the rest is the stream.
 pub fn session(data: &[u8]) {

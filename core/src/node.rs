@@ -195,10 +195,12 @@ pub fn parse(bytes: &[u8]) -> Result<(BTreeMap<TopicName, Entry>, Vec<String>), 
 #[derive(Serialize, Deserialize)]
 struct File {
     #[serde(default)]
-    topics: Option<Vec<Listed<Option<Vec<Listed<()>>>>>>,
+    topics: Option<Vec<Listed<Channels>>>,
     #[serde(default)]
     version: String,
 }
+
+type Channels = Option<Vec<Listed<()>>>;
 
 /// A topic, or a channel if `channels` is `()`.
 #[derive(Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 //! answers queries. Nothing is remembered but what connected nsqds have said and what operators have created.
 
 mod producer;
+mod queries;
 mod registry;
 mod session;
 #[cfg(test)]
@@ -16,7 +17,8 @@ use core::time::Duration;
 use serde::Serialize;
 
 pub use producer::Producer;
-pub use registry::{Entry, Lookup, Node, PeerId, Registration, Registry, Wanted};
+pub use queries::{Entry, Lookup, Node, Registration, Wanted};
+pub use registry::{PeerId, Registry};
 pub use session::Session;
 
 /// What an operator can set.

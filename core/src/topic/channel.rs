@@ -383,21 +383,19 @@ impl Channel {
     fn hand_out(&mut self, to: u32, loc: Loc, attempts: u16, turn: &mut Turn<'_>) {
         let payload = turn.log.payload(loc);
         let id = MessageId::of_payload(payload);
-        if let Some((_, twin)) = self.flights.find(id) {
-            // An imported backlog may hold an id twice; the second one waits for the first.
-            let deadline = twin.deadline;
-            *turn.budget -= STEP;
-            return self.defer(loc, attempts, deadline, turn);
-        }
         let consumer = self.consumers.get_mut(to);
-        let attempts = attempts.saturating_add(1);
         let now = turn.now.instant;
         let deadline = now + consumer.settings.msg_timeout;
-        let flight = NewFlight { id, loc, attempts, consumer: to, deadline, delivered: now };
-        self.flights.start(&mut consumer.flights, flight);
+        let delivery = attempts.saturating_add(1);
+        let flight = NewFlight { id, loc, attempts: delivery, consumer: to, deadline, delivered: now };
+        if let Err(twin_due) = self.flights.start(&mut consumer.flights, flight) {
+            // An imported backlog may hold an id twice; the second one waits for the first.
+            *turn.budget -= STEP;
+            return self.defer(loc, attempts, twin_due, turn);
+        }
         let size = FRAME_HEADER + payload.len();
         consumer.handed(size);
-        write_frame(payload, attempts, &mut turn.out.to(consumer.conn, &mut consumer.group).frames);
+        write_frame(payload, delivery, &mut turn.out.to(consumer.conn, &mut consumer.group).frames);
         *turn.budget -= size as isize;
         turn.wake_at(deadline);
     }

@@ -44,6 +44,8 @@ impl Topic {
             assert_eq!(messages, fanned_out + self.depth() + emptied + overflowed, "the topic's books balance");
         }
         assert!(self.paused || self.channels.is_empty() || self.depth() == 0, "nothing is held back");
+        let present: usize = self.channels.iter().map(|(_, channel)| channel.consumers.len()).sum();
+        assert_eq!(present, self.members.len(), "each consumer subscribed once");
         for (conn, member) in &self.members {
             let consumer = self.channels[member.channel].consumers.find(member.consumer);
             assert!(consumer.is_some_and(|consumer| consumer.conn == *conn), "a member is a consumer of its channel");
@@ -89,6 +91,11 @@ impl Topic {
         let mut footprint = Footprint { chunks, backlog, ..Footprint::default() };
         self.channels.iter().for_each(|(_, channel)| channel.add_to(&mut footprint));
         footprint
+    }
+
+    /// Makes the same ids once more.
+    pub(super) fn repeat_ids(&mut self) {
+        self.ids = crate::message::IdMaker::new(self.options.node_id);
     }
 
     /// Replaces the log of a topic that has no messages.

@@ -8,6 +8,7 @@ use super::log::Loc;
 use crate::message::MessageId;
 use crate::time::Instant;
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 use slab::Slab;
 
 /// A message that a consumer holds.
@@ -57,14 +58,21 @@ impl Flights {
         Some((key, &self.slots[key as usize]))
     }
 
-    /// Starts a flight at the end of its consumer's list. Its id must not be in flight.
+    /// Starts a flight at the end of its consumer's list. If its id is in flight already, tells until when.
     #[inline]
-    pub(super) fn start(&mut self, list: &mut FlightList, flight: NewFlight) {
+    pub(super) fn start(&mut self, list: &mut FlightList, flight: NewFlight) -> Result<(), Instant> {
         let NewFlight { id, loc, attempts, consumer, deadline, delivered } = flight;
         let flight = Flight { id, loc, attempts, consumer, deadline, delivered, previous: NONE, next: NONE };
-        let key = self.slots.insert(flight) as u32;
-        self.by_id.insert_unique(hash(id), key, |&key| hash(self.slots[key as usize].id));
-        self.link(list, key);
+        let is_it = |&key: &u32| self.slots[key as usize].id == id;
+        match self.by_id.entry(hash(id), is_it, |&key| hash(self.slots[key as usize].id)) {
+            Entry::Occupied(twin) => return Err(self.slots[*twin.get() as usize].deadline),
+            Entry::Vacant(place) => {
+                let key = self.slots.insert(flight) as u32;
+                place.insert(key);
+                self.link(list, key);
+            }
+        }
+        Ok(())
     }
 
     /// Ends a flight.
@@ -180,11 +188,33 @@ pub(super) struct NewFlight {
     pub(super) delivered: Instant,
 }
 
-/// Ids are made by the topic, so nobody can choose them to collide.
+/// Ids are made by the topic, so nobody can choose them to collide. They differ in their last digits, which must reach
+/// all bits: multiplication carries them upwards, folding the halves brings them down again.
 #[inline]
 fn hash(id: MessageId) -> u64 {
-    let (high, low) = id.0.split_at(8);
-    let word = |half: &[u8]| u64::from_le_bytes(half.try_into().expect("eight bytes"));
-    let mixed = (word(high).rotate_left(23) ^ word(low)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    mixed ^ mixed >> 32
+    const ODD: u128 = 0x9e37_79b9_7f4a_7c15;
+    let id = u128::from_be_bytes(id.0);
+    let product = u128::from(id as u64 ^ ((id >> 64) as u64).rotate_left(32)) * ODD;
+    product as u64 ^ (product >> 64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::IdMaker;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn ids_in_a_row_spread_over_a_table() {
+        const BITS: u32 = 10;
+        for nanos in [1_800_000_000_000_000_000, 1_812_345_678_901_234_567] {
+            let mut ids = IdMaker::new(617);
+            let mut used = [0u32; 1 << BITS];
+            for _ in 0..32 << BITS {
+                used[hash(ids.next(Timestamp::from_nanos(nanos))) as usize % used.len()] += 1;
+            }
+            let (least, most) = (used.iter().min(), used.iter().max());
+            assert!(least > Some(&8) && most < Some(&80), "{least:?} to {most:?} where 32 are expected");
+        }
+    }
 }

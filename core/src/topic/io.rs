@@ -87,7 +87,13 @@ pub struct Effects {
     pub conns: Vec<Outgoing>,
     /// For the node, in order.
     pub notices: Vec<Notice>,
+    /// Buffers of groups, to be used again.
+    spare: Vec<(Vec<u8>, Events)>,
 }
+
+/// How many buffers are kept, and how large one for frames may be.
+const SPARE: usize = 4;
+const SPARE_MAX: usize = 2 * OUTBOX_LIMIT;
 
 /// What one connection gets: message frames, and events at places between them.
 #[derive(Debug)]
@@ -97,8 +103,11 @@ pub struct Outgoing {
     /// Whole V2 message frames, back to back.
     pub frames: Vec<u8>,
     /// Each belongs in front of the frames' byte at that position (or at their end), in this order.
-    pub events: Vec<(usize, ToConn)>,
+    pub events: Events,
 }
+
+/// Events for a connection, each with its place among the bytes of frames.
+pub type Events = Vec<(usize, ToConn)>;
 
 /// An event for a connection; its session (or the HTTP handler) makes words of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,7 +179,13 @@ pub enum Notice {
 impl Effects {
     /// Empties the lists, keeping their memory.
     pub fn clear(&mut self) {
-        self.conns.clear();
+        for mut group in self.conns.drain(..) {
+            if self.spare.len() < SPARE && group.frames.capacity() <= SPARE_MAX {
+                group.frames.clear();
+                group.events.clear();
+                self.spare.push((group.frames, group.events));
+            }
+        }
         self.notices.clear();
     }
 
@@ -180,7 +195,8 @@ impl Effects {
         if self.conns.get(*hint).is_none_or(|group| group.conn != conn) {
             *hint = self.conns.iter().rposition(|group| group.conn == conn).unwrap_or(self.conns.len());
             if *hint == self.conns.len() {
-                self.conns.push(Outgoing { conn, frames: Vec::new(), events: Vec::new() });
+                let (frames, events) = self.spare.pop().unwrap_or_default();
+                self.conns.push(Outgoing { conn, frames, events });
             }
         }
         &mut self.conns[*hint]

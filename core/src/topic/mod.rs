@@ -9,6 +9,8 @@ mod channel;
 mod check;
 mod consumers;
 mod flights;
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 pub mod io;
 mod log;
 pub mod stats;
@@ -317,8 +319,10 @@ impl Topic {
         self.log.fanned_out(self.fan);
         self.fan = self.log.end();
         self.backlog = 0;
-        self.backlog_deferred.clear();
-        self.backlog_deferred.shrink_to(SMALL);
+        if !self.backlog_deferred.is_empty() {
+            self.backlog_deferred.clear();
+            self.backlog_deferred.shrink_to(SMALL);
+        }
     }
 
     /// Messages not given to channels yet.

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 /// How long a connection may take to send the next request's head. Go's clients drop idle connections after 90 s.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5 * 60);
 /// How long the request in progress may take when the process ends.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
 pub(crate) fn serve<A: Api>(api: Arc<A>, stream: TcpStream, peer: SocketAddr) -> impl Future<Output = ()> + Send {

@@ -128,7 +128,7 @@ impl Shared {
 }
 
 fn argument<'a>(query: &'a Query<'_>, name: &str, missing: &'static str) -> Result<&'a [u8], Failure> {
-    query.get(name).ok_or(Failure::bad_request(missing))
+    query.get(name).ok_or_else(|| Failure::bad_request(missing))
 }
 
 #[derive(Serialize)]

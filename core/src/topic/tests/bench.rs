@@ -140,6 +140,7 @@ impl Bench {
     }
 
     /// The next effects go into a new buffer.
+    #[cfg(test)]
     pub(super) fn new_buffer(&mut self) {
         self.out = Effects::default();
     }
@@ -152,6 +153,7 @@ impl Bench {
     }
 
     /// Lets time pass, calling the topic whenever it wants to be called.
+    #[cfg(test)]
     pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now.instant + duration;
         while let Some(deadline) = self.topic.deadline().filter(|deadline| *deadline <= end) {

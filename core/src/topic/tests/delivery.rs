@@ -360,3 +360,24 @@ fn events_keep_their_places_between_messages() {
     assert!(reply(one) < message(b"b") && message(b"a") < reply(two), "{seen:?}");
     assert_eq!(seen.len(), 4);
 }
+
+#[test]
+fn a_message_whose_id_is_in_flight_waits_for_that_one() {
+    let mut bench = bench();
+    let (first, second) = (bench.consumer("c", 1), bench.consumer("c", 0));
+    bench.publish(["a"]);
+    let message = bench.message(first);
+    // As an imported backlog might hold it.
+    bench.topic.repeat_ids();
+    bench.publish(["b"]);
+    bench.ready(second, 1);
+    assert_eq!(bench.bodies(second), NOTHING);
+    assert_eq!(bench.channel("c").deferred_count, 1);
+    bench.finish(first, message.id);
+    bench.ready(first, 0);
+    bench.pass(TIMEOUT - NANO);
+    assert_eq!(bench.bodies(second), NOTHING);
+    bench.pass(NANO);
+    let twin = bench.message(second);
+    assert_eq!((twin.id, twin.attempts, text(&twin).as_str()), (message.id, 1, "b"));
+}

@@ -138,6 +138,11 @@ proptest! {
     }
 
     #[test]
+    fn any_bytes_are_a_history(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        crate::topic::fuzz::topic(&bytes);
+    }
+
+    #[test]
     fn nobody_sees_how_inputs_were_batched(setup in setup(), actions in actions(action(), 150), cuts in cuts()) {
         let given = inputs_of(setup, &actions);
         let whole = replay(setup, &given, core::iter::repeat(usize::MAX));

@@ -136,7 +136,7 @@ fn touch_of_one_message_leaves_the_others_their_deadlines() {
     bench.pass(Duration::from_secs(10));
     bench.touch(conn, got[0].id);
     bench.pass(Duration::from_secs(50));
-    assert_eq!(bench.messages(conn).iter().map(|message| text(message)).collect::<Vec<_>>(), ["b", "c"]);
+    assert_eq!(bench.messages(conn).iter().map(text).collect::<Vec<_>>(), ["b", "c"]);
     bench.pass(Duration::from_secs(10));
     assert_eq!(bench.bodies(conn), ["a"]);
 }
