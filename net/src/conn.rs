@@ -5,6 +5,7 @@
 //! behind what it is sent. Frames leave as soon as there is nothing more to batch.
 
 use crate::broker::{Broker, ConnShared};
+use crate::linger::linger;
 use crate::outbox::{Mail, Taken};
 use crate::output::Output;
 use crate::sync::{Arc, AtomicU64, Ordering};
@@ -19,7 +20,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
 /// Bytes that one read takes at most, and what a reading connection has room for.
@@ -36,10 +37,6 @@ const IDLE_BUFFER: usize = 4 * 1024;
 const IDLE_COMMANDS: usize = 16;
 /// Bytes that have left for a consumer's socket before its topic is told at once, and not with the next command.
 const ROOM: usize = OUTBOX_LIMIT / 2;
-/// How long and how much a peer may still send after it was told of a fatal error: it has to get to read that.
-const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
-
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, stream: S, peer: String) {
     let id = broker.next_conn();
@@ -51,7 +48,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>
     };
     conn.leave();
     if end == End::Farewell {
-        conn.linger().await;
+        linger(conn.stream).await;
     }
 }
 
@@ -339,25 +336,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             topic.leave(&self.broker, self.id);
         }
         self.broker.disconnected(self.id);
-    }
-
-    /// Closes, and lets a peer that is still sending read its error before the kernel resets the connection.
-    async fn linger(&mut self) {
-        let farewell = async {
-            self.stream.shutdown().await?;
-            let mut left = LINGER_BYTES;
-            while left > 0 {
-                self.input.clear();
-                self.input.reserve(READ_IDLE);
-                match self.stream.read_buf(&mut self.input).await? {
-                    0 => break,
-                    bytes => left = left.saturating_sub(bytes),
-                }
-            }
-            io::Result::Ok(())
-        };
-        // However it goes, the connection ends here.
-        let _ = tokio::time::timeout(LINGER, farewell).await;
     }
 }
 

@@ -63,10 +63,10 @@ pub fn nothing_invented(entries: &Entries) {
 /// # Panics
 /// If a number came twice, or was skipped by more than the deliveries that got lost on the way can explain.
 pub fn attempts_grow(entries: &Entries) {
-    let mut seen: BTreeMap<(&(String, u64), &str, &str, MessageId), BTreeSet<u16>> = BTreeMap::new();
+    let mut seen: BTreeMap<Copy<'_>, BTreeSet<u16>> = BTreeMap::new();
     for delivery in &entries.deliveries {
         assert!(delivery.attempts > 0, "the first delivery of {} is number 1", name(&delivery.body));
-        let key = (&delivery.node, delivery.topic.as_str(), delivery.channel.as_str(), delivery.id);
+        let key = copy(delivery);
         let is_new = seen.entry(key).or_default().insert(delivery.attempts);
         assert!(is_new, "delivery {} of {} came twice", delivery.attempts, name(&delivery.body));
     }
@@ -105,14 +105,14 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, msg_timeout
 /// # Panics
 /// If one came early.
 pub fn never_early(entries: &Entries, msg_timeout: Duration, latency: Duration) {
-    let mut last: BTreeMap<(&(String, u64), &str, &str, MessageId), &Delivery> = BTreeMap::new();
+    let mut last: BTreeMap<Copy<'_>, &Delivery> = BTreeMap::new();
     for delivery in &entries.deliveries {
         let publish = entries.published.get(&delivery.body);
         if let Some(due) = publish.and_then(|publish| publish.not_before) {
             // DPUB counts whole milliseconds from when nsqd gets it.
             assert!(delivery.at >= due, "{} came {:?} early", name(&delivery.body), due - delivery.at);
         }
-        let key = (&delivery.node, delivery.topic.as_str(), delivery.channel.as_str(), delivery.id);
+        let key = copy(delivery);
         if let Some(before) = last.insert(key, delivery)
             && before.attempts + 1 == delivery.attempts
             && before.fate == Fate::Left
@@ -141,6 +141,13 @@ pub fn pauses_are_kept(entries: &Entries, latency: Duration) {
             assert!(!(held && silent), "{} came during {pause:?}", name(&delivery.body));
         }
     }
+}
+
+/// A message in one channel of one life of a node: what numbers of attempts belong to.
+type Copy<'a> = (&'a (String, u64), &'a str, &'a str, MessageId);
+
+fn copy(delivery: &Delivery) -> Copy<'_> {
+    (&delivery.node, &delivery.topic, &delivery.channel, delivery.id)
 }
 
 /// The part of a body that names the message.

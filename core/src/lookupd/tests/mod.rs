@@ -1,6 +1,5 @@
 //! Tests of nsqlookupd's machines; here the peers through which they are talked to.
 
-mod bench;
 mod model;
 mod protocol;
 mod registrations;

@@ -28,7 +28,8 @@ fn frames_go_to_who_holds_the_message_whoever_calls() {
         let mut buffers = [Effects::default(), Effects::default(), Effects::default()];
         let mut held: BTreeMap<ConnId, Vec<MessageId>> = BTreeMap::new();
         let mut delivered = BTreeSet::new();
-        let subscribe = (0..CONSUMERS).flat_map(|conn| subscribe(ConnId(conn), random.below(3)));
+        let channels: BTreeMap<_, _> = (0..CONSUMERS).map(|conn| (ConnId(conn), random.below(3))).collect();
+        let subscribe = channels.iter().flat_map(|(conn, of)| subscribe(*conn, *of));
         call(&mut topic, &mut buffers[0], subscribe.collect());
         for _ in 0..50 {
             let buffer = &mut buffers[random.below(3) as usize];
@@ -39,7 +40,10 @@ fn frames_go_to_who_holds_the_message_whoever_calls() {
                 held.remove(&conn).unwrap_or_default().into_iter().map(|id| finish(conn, id)).collect()
             };
             for (conn, ids) in call(&mut topic, buffer, batch) {
-                assert!(ids.iter().all(|id| delivered.insert(*id)), "seed {seed}: delivered twice");
+                assert!(
+                    ids.iter().all(|id| delivered.insert((channels.get(&conn).copied(), *id))),
+                    "seed {seed}: delivered twice"
+                );
                 held.entry(conn).or_default().extend(ids);
             }
             topic.check();
