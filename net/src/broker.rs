@@ -156,7 +156,7 @@ impl Broker {
 
     /// Whether there is a topic of that name with a channel of that name.
     pub fn has_channel(&self, topic: &TopicName, channel: &ChannelName) -> bool {
-        self.find(topic).is_some_and(|topic| topic.look(|topic| topic.has_channel(channel)))
+        self.find(topic).is_some_and(|topic| topic.look(|topic| topic.has_channel(channel)).unwrap_or(false))
     }
 
     /// Creates the topic if there is none.
@@ -206,13 +206,15 @@ impl Broker {
             let wanted = topics.iter().filter(|(name, _)| topic.is_none_or(|topic| topic == name.as_str()));
             wanted.map(|(_, topic)| Arc::clone(topic)).filter(|topic| !topic.is_gone()).collect()
         };
-        topics.iter().map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
+        topics.iter().filter_map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
     }
 
     /// Looks at every topic, changing nothing; for tests and the simulator.
     pub fn inspect(&self, mut look: impl FnMut(&Topic)) {
         let topics: Vec<_> = self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        topics.iter().for_each(|shared| shared.look(&mut look));
+        for shared in &topics {
+            shared.look(&mut look).expect("no topic has panicked");
+        }
     }
 
     /// The connections that have published something, in the order in which they connected.

@@ -28,8 +28,8 @@ const READ: usize = 64 * 1024;
 const READ_IDLE: usize = 4 * 1024;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
-/// The same for a consumer, whose commands are always read: beyond that it is disconnected.
-const CONSUMER_REPLIES_MAX: usize = 64 * 1024 * 1024;
+/// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
+const CONSUMER_REPLIES_MAX: usize = 4 * 1024 * 1024;
 /// Turns before other tasks get a chance.
 const TURNS: usize = 16;
 /// Capacity that an idle connection may keep in each of its buffers.
@@ -41,14 +41,29 @@ const ROOM: usize = OUTBOX_LIMIT / 2;
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, stream: S, peer: String) {
     let id = broker.next_conn();
     let shared = broker.connected(id);
+    let registered = Registered { broker: Arc::clone(&broker), id };
     let mut conn = Conn::new(broker, id, shared, stream, peer);
     let end = {
         let mut sleep = pin!(tokio::time::sleep(std::time::Duration::ZERO));
         poll_fn(|cx| conn.poll(cx, sleep.as_mut())).await
     };
     conn.leave();
+    // The end of the process does not wait for farewells.
+    drop(registered);
     if end == End::Farewell {
         linger(conn.stream).await;
+    }
+}
+
+/// A connection in the broker's map, for as long as its task lives.
+struct Registered {
+    broker: Arc<Broker>,
+    id: ConnId,
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.broker.disconnected(self.id);
     }
 }
 
@@ -218,7 +233,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.output.waiting() > CONSUMER_REPLIES_MAX {
+        let message = usize::try_from(self.broker.options().max_msg_size).unwrap_or(usize::MAX);
+        if self.output.waiting() > CONSUMER_REPLIES_MAX.saturating_add(message) {
             return Err(io::Error::other("the consumer sends commands but takes no replies"));
         }
         self.input.reserve(if self.busy { READ } else { READ_IDLE });
@@ -335,7 +351,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         if let Some(topic) = &self.subscribed {
             topic.leave(&self.broker, self.id);
         }
-        self.broker.disconnected(self.id);
     }
 }
 

@@ -98,21 +98,25 @@ impl SharedTopic {
 
     /// The timer's call; `alarm` is the one that has gone off.
     pub(crate) fn tick(self: &Arc<Self>, broker: &Broker, alarm: Alarm) {
+        let Ok(mut inner) = self.inner.lock() else { return };
         // It may have been replaced after the timer task took it.
-        self.lock().alarm.take_if(|set| *set == alarm);
+        inner.alarm.take_if(|set| *set == alarm);
+        drop(inner);
         // A topic that was deleted in the meantime has nothing to do.
         let _ = self.submit(broker, &mut VecDeque::new(), None);
     }
 
     /// A consumer's connection has ended.
     pub(crate) fn leave(self: &Arc<Self>, broker: &Broker, conn: ConnId) {
-        self.lock().outboxes.remove(&conn);
+        let Ok(mut inner) = self.inner.lock() else { return };
+        inner.outboxes.remove(&conn);
+        drop(inner);
         let _ = self.submit(broker, &mut VecDeque::from([Input::Leave { conn }]), None);
     }
 
-    /// Looks at the topic, changing nothing.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&Topic) -> T) -> T {
-        look(&self.lock().topic)
+    /// Looks at the topic, changing nothing; `None` if it has panicked.
+    pub(crate) fn look<T>(&self, look: impl FnOnce(&Topic) -> T) -> Option<T> {
+        self.inner.lock().ok().map(|inner| look(&inner.topic))
     }
 
     fn route(
@@ -148,7 +152,8 @@ impl SharedTopic {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic inside a topic is a bug that would leave it in an unknown state; it stays closed, others go on.
+        // A panic inside a topic is a bug that leaves it in an unknown state: whoever uses it is disconnected, but timers,
+        // statistics, the end of the process and all other topics go on without it.
         self.inner.lock().unwrap_or_else(|_: PoisonError<_>| panic!("this topic has panicked before"))
     }
 }

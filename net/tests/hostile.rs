@@ -102,18 +102,13 @@ async fn endless_input_ends_the_connection() {
         let stream = connect(&nsqd).await;
         let (mut reading, mut writing) = stream.into_split();
         let piece = again.repeat(10_000);
-        let written = async {
-            let mut written = start.len();
-            writing.write_all(&start).await?;
-            while written < 64 << 20 {
-                writing.write_all(&piece).await?;
-                written += piece.len();
-            }
-            io::Result::Ok(())
+        let write = async {
+            let _ = writing.write_all(&start).await;
+            while writing.write_all(&piece).await.is_ok() {}
         };
         let read = async { while reading.read(&mut [0; 4096]).await.is_ok_and(|count| count > 0) {} };
-        let (written, ()) = soon("the end of the connection", async { tokio::join!(written, read) }).await;
-        assert!(written.is_err(), "64 MiB of {} were taken", again.escape_ascii());
+        let what = format!("the end of {}", start.escape_ascii());
+        soon(&what, async { tokio::join!(write, read) }).await;
     }
     serves(&nsqd).await;
     nsqd.stop().await;
@@ -183,7 +178,8 @@ async fn whoever_takes_no_replies_is_not_read() {
     let mut replies = vec![0; complete / command * 10];
     let read = reading.read_exact(&mut replies);
     let (written, read) = soon("the replies", async { tokio::join!(write, read) }).await;
-    (written.unwrap(), read.unwrap());
+    written.unwrap();
+    read.unwrap();
     assert!(replies.chunks(10).all(|reply| reply == b"\0\0\0\x06\0\0\0\0OK"));
     assert_eq!(stats(&nsqd, "t").message_count, (complete / command) as u64);
     nsqd.stop().await;

@@ -11,6 +11,8 @@ mod broker;
 #[path = "../../src/conn.rs"]
 mod conn;
 mod env;
+#[path = "../../src/linger.rs"]
+mod linger;
 mod nsqd;
 #[path = "../../src/outbox.rs"]
 mod outbox;
@@ -29,7 +31,7 @@ use shuttle::{Config, MaxSteps, Runner};
 use std::sync::Arc;
 
 /// Schedules of each kind.
-const RUNS: usize = 1000;
+const RUNS: usize = 2000;
 /// Places at which a schedule takes the turn from a thread that would rather go on.
 const PREEMPTIONS: usize = 3;
 

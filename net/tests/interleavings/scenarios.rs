@@ -129,7 +129,7 @@ fn a_deleted_topic_takes_with_it_only_what_it_had() {
         let deleter = start(&nsqd, |nsqd| {
             let deleted = nsqd.broker.find(&topic_name("t")).expect("nobody else deletes it");
             assert_eq!(nsqd.administer("t", Admin::DeleteTopic), Some(Ok(())));
-            deleted.look(|topic| topic.stats(None, false).message_count)
+            deleted.look(|topic| topic.stats(None, false).message_count).expect("it has not panicked")
         });
         publishers.into_iter().for_each(join);
         let deleted = join(deleter);
