@@ -73,7 +73,7 @@ pub enum Effect {
 /// Declares a program's options: per line a field (which is the config key), its type and default, the flag, its help.
 ///
 /// It makes the struct, `NAME::new(parameter)` with the defaults, and the table `NAME::FLAGS`. Method calls after the
-/// help adjust the [`Flag`](crate::flags::Flag).
+/// help adjust the [`Flag`].
 #[macro_export]
 macro_rules! options {
     (
