@@ -19,6 +19,10 @@ impl NsqdOptions {
         if !matches!(self.auth_http_request_method.as_str(), "get" | "post") {
             return Err("--auth-http-request-method must be post or get".to_owned());
         }
+        if !self.auth_http_addresses.is_empty() {
+            // Serving everybody what was to be served to some would be worse than not serving.
+            return Err("cannot ask --auth-http-address: this build does not support AUTH yet".to_owned());
+        }
         // Written so that NaN is refused too.
         let in_range = |percentile: f64| percentile > 0.0 && percentile <= 1.0;
         match self.e2e_processing_latency_percentiles.0.iter().find(|p| !in_range(**p)) {
@@ -80,6 +84,7 @@ mod tests {
             ("--node-id=1024", "--node-id must be [0,1024)"),
             ("--node-id=-1", "--node-id must be [0,1024)"),
             ("--auth-http-request-method=PUT", "--auth-http-request-method must be post or get"),
+            ("--auth-http-address=a:1", "cannot ask --auth-http-address: this build does not support AUTH yet"),
             ("--e2e-processing-latency-percentile=1.5,0.5", "invalid E2E processing latency percentile: 1.5"),
             ("--e2e-processing-latency-percentile=0", "invalid E2E processing latency percentile: 0"),
             ("--e2e-processing-latency-percentile=nan", "invalid E2E processing latency percentile: NaN"),
