@@ -5,7 +5,7 @@
 //! rounds is shown, so that a busy machine matters little.
 
 use nsq_core::budget::Budget;
-use nsq_core::client::ClientInfo;
+use nsq_core::identity::ClientInfo;
 use nsq_core::message::{Bodies, MessageId};
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::options::Options;

@@ -11,9 +11,9 @@
 extern crate alloc;
 
 pub mod budget;
-pub mod client;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod fuzz;
+pub mod identity;
 mod json;
 pub mod lookupd;
 pub mod message;

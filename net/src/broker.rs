@@ -9,7 +9,7 @@ use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, MutexGuard, Ordering, PoisonE
 use crate::timers::Timers;
 use crate::topics::{Caller, SharedTopic};
 use nsq_core::budget::Budget;
-use nsq_core::client::ClientInfo;
+use nsq_core::identity::ClientInfo;
 use nsq_core::message::Bodies;
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::node::{Entry, Node, NodeEffect};

@@ -8,7 +8,7 @@ use super::identify::{Choice, Request, reply};
 use super::reading::Reading;
 use super::text::{Fatal, Op};
 use super::{Command, Session, State, Target, line};
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::json;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};

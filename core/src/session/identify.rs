@@ -3,7 +3,7 @@
 //! The body is [JSON under Go's rules](crate::json). [`Request`] is what was asked, [`Choices`] what of it is in range.
 
 use super::text::Fatal;
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::json::{self, Object, boolean, integer, string};
 use crate::options::Options;
 use alloc::string::String;

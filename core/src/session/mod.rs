@@ -19,7 +19,7 @@ mod replies;
 mod tests;
 mod text;
 
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::name::TopicName;
 use crate::options::Options;
 use crate::time::{Duration, Instant, Now};

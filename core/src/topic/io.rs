@@ -3,7 +3,7 @@
 //! Inputs are a connection's commands, an operator's actions, and news of sockets. Effects are grouped by destination:
 //! for every connection its frames and the events between them, for the node what its directory must know.
 
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};
 use alloc::sync::Arc;

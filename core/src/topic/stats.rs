@@ -2,7 +2,7 @@
 //! (spec: http_flags_tools §1.8).
 
 use super::io::ConnId;
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::name::{ChannelName, TopicName};
 use alloc::sync::Arc;
 use alloc::vec::Vec;

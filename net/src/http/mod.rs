@@ -10,6 +10,7 @@ mod admin;
 mod body;
 mod config;
 mod connection;
+pub(crate) mod fetch;
 mod gather;
 mod go;
 mod lines;

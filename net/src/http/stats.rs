@@ -3,7 +3,7 @@
 //! In: what `gather` has collected. Out: JSON here, text in `text`. Whether a list is `null` or `[]` matters to
 //! clients: `None` is a list that was not asked for, or of a topic that does not exist.
 
-use nsq_core::client::ClientInfo;
+use nsq_core::identity::ClientInfo;
 use nsq_core::session::State;
 use nsq_core::time::Timestamp;
 use nsq_core::topic::stats::{ChannelStats, ConsumerStats, TopicStats};

@@ -3,7 +3,7 @@
 use super::gather::Gathered;
 use super::{go, text};
 use crate::broker::ProducerStats;
-use nsq_core::client::ClientInfo;
+use nsq_core::identity::ClientInfo;
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::time::{Duration, Timestamp};
 use nsq_core::topic::io::ConnId;

@@ -5,7 +5,7 @@
 
 use super::model::Model;
 use super::places::Place;
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::ChannelName;
 use crate::time::{Duration, Timestamp};

@@ -4,7 +4,7 @@
 //! about must be what one expects: a publish or a SUB that is refused by surprise fails the test.
 
 use super::bench::{Bench, Delivery, Seen};
-use crate::client::ClientInfo;
+use crate::identity::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::ChannelName;
 use crate::options::Options;
