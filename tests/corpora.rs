@@ -12,8 +12,13 @@ use std::path::{Path, PathBuf};
 /// The body of a target: it panics if a rule is broken.
 type Body = fn(&[u8]);
 
-const TARGETS: [(&str, Body); 3] =
-    [("identify", nsq_core::fuzz::identify), ("session", nsq_core::fuzz::session), ("topic", nsq_core::fuzz::topic)];
+const TARGETS: [(&str, Body); 5] = [
+    ("identify", nsq_core::fuzz::identify),
+    ("lookupd", nsq_core::fuzz::lookupd),
+    ("lookup_replies", nsq_core::fuzz::lookup_replies),
+    ("session", nsq_core::fuzz::session),
+    ("topic", nsq_core::fuzz::topic),
+];
 
 fn entries(of: &str) -> Vec<PathBuf> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz").join(of);
@@ -38,6 +43,16 @@ fn replay(name: &str) {
 #[test]
 fn identify() {
     replay("identify");
+}
+
+#[test]
+fn lookupd() {
+    replay("lookupd");
+}
+
+#[test]
+fn lookup_replies() {
+    replay("lookup_replies");
 }
 
 #[test]

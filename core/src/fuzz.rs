@@ -13,6 +13,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 
+pub use crate::lookup_peer::fuzz::lookup_replies;
+pub use crate::lookupd::fuzz::lookupd;
 pub use crate::topic::fuzz::topic;
 
 /// A stream of bytes to a session, cut in two ways, must do the same. The first byte tells how many bytes after it are
@@ -108,6 +110,22 @@ mod tests {
         session(b"\x02\x01\x03  V2SUB t c\nRDY 5\nFIN 0123456789abcdef\nFIN 0123456789abcde0\nNOP\r\nCLS\nRDY x\n");
         session(b"\x03\x01\x05\x02  V2MPUB t\n\0\0\0\x0d\0\0\0\x02\0\0\0\x01a\0\0\0\x02bcDPUB t 9\n\0\0\0\x01xPUB t\n\0\0\0");
         session(b"\x01\x01  V2IDENTIFY\n\0\0\0\x02{}PUB a\xff\n");
+    }
+
+    #[test]
+    fn peers_of_nsqlookupd() {
+        lookupd(b"");
+        lookupd(b"\x01\x03  V1PING\nREGISTER t\n");
+        lookupd(b"\x00  V1IDENTIFY\n\xff\xff\xff\xff");
+        lookupd(b"\x02\x01\x07  V1IDENTIFY\n\0\0\0\x43{\"broadcast_address\":\"a\",\"tcp_port\":1,\"http_port\":2,\"version\":\"3\"}  REGISTER t c\n");
+    }
+
+    #[test]
+    fn answers_of_nsqlookupd() {
+        lookup_replies(b"");
+        lookup_replies(b"\x02\x01\x05\0\0\0\x02{}\0\0\0\x02OK\0\0\0\x02OK");
+        lookup_replies(b"\x00\xff\xff\xff\xffOK");
+        lookup_replies(b"\x00{\"channels\":[\"a\",\"b#ephemeral\",\"\"]}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The node: the directory of topics and channels, and when `nsqd.dat` has to be written (spec: nsqd_protocol §3.2).
+//! Ephemeral names are in the directory, for nsqlookupds to hear of, but not in the file.
 //!
 //! Notices of topics come in, in the order in which things happened; out go wishes to save, one at a time and always the
 //! latest state, and the answers to pauses once a save at least as new is done. It sees no message.
 
+use crate::directory::Directory;
 use crate::name::{ChannelName, TopicName};
 use crate::topic::io::{ConnId, Notice, Refusal, Slot};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -10,25 +12,18 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
+pub use crate::directory::Entry;
+
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Node {
     version: String,
-    topics: BTreeMap<TopicName, Entry>,
-    /// Counts the changes.
+    directory: Directory,
+    /// Counts the changes of what is in the file.
     generation: u64,
     saved: u64,
     saving: bool,
     waiting: VecDeque<(u64, ConnId, Slot)>,
-}
-
-/// A topic as the directory knows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// It gives no messages to channels.
-    pub paused: bool,
-    /// Its channels, and which of them are paused.
-    pub channels: BTreeMap<ChannelName, bool>,
 }
 
 /// What the node wants done.
@@ -50,12 +45,12 @@ pub enum NodeEffect {
 impl Node {
     /// A node with the topics that `nsqd.dat` listed; it wants to be saved once.
     pub fn new(version: &str, topics: BTreeMap<TopicName, Entry>) -> Self {
-        Self { version: version.to_string(), topics, generation: 1, ..Self::default() }
+        Self { version: version.to_string(), directory: Directory::new(topics), generation: 1, ..Self::default() }
     }
 
-    /// What is in the directory.
-    pub const fn topics(&self) -> &BTreeMap<TopicName, Entry> {
-        &self.topics
+    /// Everything that there is.
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
     }
 
     /// Takes notices, in order.
@@ -69,12 +64,13 @@ impl Node {
     /// The state to write, and its generation.
     pub fn snapshot(&self) -> (u64, Vec<u8>) {
         let channel = |(name, &paused): (&ChannelName, &bool)| Listed { name: name.to_string(), paused, channels: () };
-        let topic = |(name, entry): (&TopicName, &Entry)| Listed {
-            name: name.to_string(),
-            paused: entry.paused,
-            channels: none_if_empty(entry.channels.iter().map(channel).collect()),
+        let topic = |(name, entry): (&TopicName, &Entry)| {
+            let channels = entry.channels.iter().filter(|(name, _)| !name.is_ephemeral()).map(channel);
+            let (paused, channels) = (entry.paused, none_if_empty(channels.collect()));
+            Listed { name: name.to_string(), paused, channels }
         };
-        let topics = none_if_empty(self.topics.iter().map(topic).collect());
+        let topics = self.directory.topics().iter().filter(|(name, _)| !name.is_ephemeral());
+        let topics = none_if_empty(topics.map(topic).collect());
         let file = File { topics, version: self.version.clone() };
         let bytes = serde_json::to_vec(&file).expect("names and flags are valid JSON");
         (self.generation, bytes)
@@ -98,56 +94,42 @@ impl Node {
 
     fn take(&mut self, notice: Notice, out: &mut Vec<NodeEffect>) {
         match notice {
-            Notice::TopicCreated(topic) => self.change(&topic.clone(), |topics| {
-                topics.entry(topic).or_default();
-            }),
-            Notice::TopicDeleted(topic) => self.change(&topic, |topics| {
-                topics.remove(&topic);
-            }),
-            Notice::ChannelCreated(topic, channel) => self.change_channel(&topic, &channel, |channels| {
-                channels.entry(channel.clone()).or_default();
-            }),
-            Notice::ChannelDeleted(topic, channel) => self.change_channel(&topic, &channel, |channels| {
-                channels.remove(&channel);
-            }),
+            Notice::TopicCreated(topic) => {
+                self.changes_file(&topic, None);
+                self.directory.create_topic(topic);
+            }
+            Notice::TopicDeleted(topic) => {
+                self.changes_file(&topic, None);
+                self.directory.delete_topic(&topic);
+            }
+            Notice::ChannelCreated(topic, channel) => {
+                self.changes_file(&topic, Some(&channel));
+                self.directory.create_channel(&topic, channel);
+            }
+            Notice::ChannelDeleted(topic, channel) => {
+                self.changes_file(&topic, Some(&channel));
+                self.directory.delete_channel(&topic, &channel);
+            }
             Notice::TopicPaused { topic, paused, from, slot } => {
-                self.change(&topic, |topics| {
-                    if let Some(entry) = topics.get_mut(&topic) {
-                        entry.paused = paused;
-                    }
-                });
+                self.changes_file(&topic, None);
+                if let Some(entry) = self.directory.get_mut(&topic) {
+                    entry.paused = paused;
+                }
                 self.answer_when_saved(from, slot, out);
             }
             Notice::ChannelPaused { topic, channel, paused, from, slot } => {
-                self.change_channel(&topic, &channel, |channels| {
-                    if let Some(state) = channels.get_mut(&channel) {
-                        *state = paused;
-                    }
-                });
+                self.changes_file(&topic, Some(&channel));
+                if let Some(state) = self.directory.get_mut(&topic).and_then(|entry| entry.channels.get_mut(&channel)) {
+                    *state = paused;
+                }
                 self.answer_when_saved(from, slot, out);
             }
         }
     }
 
-    fn change(&mut self, topic: &TopicName, change: impl FnOnce(&mut BTreeMap<TopicName, Entry>)) {
-        if !topic.is_ephemeral() {
-            change(&mut self.topics);
+    fn changes_file(&mut self, topic: &TopicName, channel: Option<&ChannelName>) {
+        if !topic.is_ephemeral() && !channel.is_some_and(ChannelName::is_ephemeral) {
             self.generation += 1;
-        }
-    }
-
-    fn change_channel(
-        &mut self,
-        topic: &TopicName,
-        channel: &ChannelName,
-        change: impl FnOnce(&mut BTreeMap<ChannelName, bool>),
-    ) {
-        if !channel.is_ephemeral() {
-            self.change(topic, |topics| {
-                if let Some(entry) = topics.get_mut(topic) {
-                    change(&mut entry.channels);
-                }
-            });
         }
     }
 
@@ -256,7 +238,10 @@ mod tests {
             .to_string()
             + r#"{"name":"u","paused":false,"channels":null}],"version":"1.3.0"}"#;
         assert_eq!(String::from_utf8(file.clone()).unwrap(), expected);
-        assert_eq!(parse(&file).unwrap().0, *node.topics());
+        let (listed, _) = parse(&file).unwrap();
+        assert_eq!(listed.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["t", "u"]);
+        assert!(node.directory().has(&topic("t"), Some(&channel("c#ephemeral"))), "nsqlookupds hear of it");
+        assert!(node.directory().has(&topic("e#ephemeral"), Some(&channel("c"))));
     }
 
     #[test]

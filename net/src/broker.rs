@@ -4,11 +4,13 @@
 //! the map of connections is for answers that take longer than their turn, for `/stats` and for the end.
 
 use crate::env::{Clock, Env};
+use crate::lookups::{Lookups, Standing};
 use crate::outbox::{Mail, Outbox, Taken};
 use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, RwLock};
 use crate::timers::Timers;
 use crate::topics::{Caller, SharedTopic};
 use nsq_core::budget::Budget;
+use nsq_core::directory::Directory;
 use nsq_core::identity::ClientInfo;
 use nsq_core::message::Bodies;
 use nsq_core::name::{ChannelName, TopicName};
@@ -34,6 +36,7 @@ pub struct Broker {
     pub(crate) conn_ended: Notify,
     /// The process ends: no more saves but the last one.
     pub(crate) exiting: Notify,
+    pub(crate) lookups: Lookups,
     options: Arc<Options>,
     budget: Budget,
     started: Timestamp,
@@ -90,6 +93,7 @@ impl Broker {
             save_wanted: Notify::new(),
             conn_ended: Notify::new(),
             exiting: Notify::new(),
+            lookups: Lookups::new(),
             started,
             topics: RwLock::new(restored.collect()),
             node: Mutex::new(Node::new(&options.version, topics)),
@@ -136,11 +140,25 @@ impl Broker {
             return Arc::clone(topic);
         }
         tracing::info!("TOPIC({name}): created");
-        let topic = Topic::new(name.clone(), Arc::clone(&self.options), self.budget.clone(), self.env.seed);
-        let topic = SharedTopic::new(topic);
+        let asks = self.lookups.may_be_asked();
+        let topic = self.new_topic(name, asks == Some(true));
         topics.insert(name.clone(), Arc::clone(&topic));
         self.notice([Notice::TopicCreated(name.clone())]);
+        match asks {
+            // The answer makes channels, of which the directory must not hear before it hears of the topic.
+            Some(true) => self.lookups.ask_for(Arc::clone(&topic)),
+            Some(false) => {}
+            None => tracing::warn!("TOPIC({name}): starts without its channels, no nsqlookupd was reached so far"),
+        }
         topic
+    }
+
+    fn new_topic(&self, name: &TopicName, awaits_channels: bool) -> Arc<SharedTopic> {
+        let mut topic = Topic::new(name.clone(), Arc::clone(&self.options), self.budget.clone(), self.env.seed);
+        if awaits_channels {
+            topic.await_channels();
+        }
+        SharedTopic::new(topic)
     }
 
     /// The topic of that name, if there is one.
@@ -159,9 +177,26 @@ impl Broker {
         self.find(topic).is_some_and(|topic| topic.look(|topic| topic.has_channel(channel)).unwrap_or(false))
     }
 
-    /// Creates the topic if there is none.
-    pub fn create_topic(&self, name: &TopicName) {
-        self.topic(name);
+    /// Creates the topic if there is none, and waits until it has the channels that nsqlookupds know.
+    ///
+    /// # Errors
+    /// If the process ends before.
+    pub async fn create_topic(&self, name: &TopicName) -> Result<(), Refusal> {
+        let input = |from, slot| Input::Admin { from, slot, action: Admin::CreateTopic };
+        self.ask(|| Some(self.topic(name)), input).await.unwrap_or(Err(Refusal::Exiting))
+    }
+
+    /// How each nsqlookupd on the list stands, by address; for tests and the simulator.
+    pub fn lookupds(&self) -> BTreeMap<String, Standing> {
+        let mut standings = self.lookups.standings().borrow().clone();
+        let position = self.look_up(Directory::position);
+        standings.values_mut().for_each(|standing| standing.is_registered = standing.registered == Some(position));
+        standings
+    }
+
+    /// Looks at the directory.
+    pub(crate) fn look_up<T>(&self, look: impl FnOnce(&Directory) -> T) -> T {
+        look(self.node().directory())
     }
 
     /// Publishes for an HTTP request; the topic is created if there is none.
@@ -235,8 +270,21 @@ impl Broker {
     /// Tells the node what happened; may be called under a topic's lock.
     pub(crate) fn notice(&self, notices: impl IntoIterator<Item = Notice>) {
         let mut effects = Vec::new();
-        self.node().handle(notices, &mut effects);
+        let news = {
+            let mut node = self.node();
+            node.handle(notices, &mut effects);
+            node.is_saved().then(|| node.directory().position())
+        };
+        self.announce(news);
         self.perform(effects);
+    }
+
+    /// Lets peers know that the directory has changed. What goes into `nsqd.dat` is announced when it is there, or could
+    /// not be written, so that hardly anything is announced that a crash forgets.
+    fn announce(&self, position: Option<u64>) {
+        if let Some(position) = position {
+            self.lookups.news.send_if_modified(|news| std::mem::replace(news, position) != position);
+        }
     }
 
     pub(crate) fn snapshot(&self) -> (u64, Vec<u8>) {
@@ -245,7 +293,12 @@ impl Broker {
 
     pub(crate) fn saved(&self, generation: u64, result: Result<(), Refusal>) {
         let mut effects = Vec::new();
-        self.node().saved(generation, result, &mut effects);
+        let position = {
+            let mut node = self.node();
+            node.saved(generation, result, &mut effects);
+            node.directory().position()
+        };
+        self.announce(Some(position));
         self.perform(effects);
     }
 

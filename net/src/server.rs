@@ -6,10 +6,14 @@
 use crate::broker::Broker;
 use crate::conn;
 use crate::env::Env;
-use crate::http::{self, Api, Http, Identity, Setting};
+use crate::http::{self, Api, Http, Identity, LookupdAddresses, Setting};
 use crate::listen::accept;
 use crate::metadata;
+use crate::peers;
+use crate::precreate;
 use crate::timers::Timers;
+use crate::visits::Visits;
+use nsq_core::lookup_peer::Nsqd;
 use nsq_core::options::Options;
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +30,9 @@ pub struct Config {
     pub options: Options,
     /// `--mem-queue-bytes`
     pub mem_queue_bytes: usize,
-    /// What `/info` tells.
+    /// `--lookupd-tcp-address`: the nsqlookupds to be told of all topics and channels.
+    pub lookupd_tcp_addresses: Vec<String>,
+    /// What `/info` and nsqlookupds are told.
     pub identity: Identity,
     /// What `/config/KEY` tells.
     pub settings: BTreeMap<&'static str, Setting>,
@@ -36,6 +42,8 @@ pub struct Config {
 pub struct Server {
     broker: Arc<Broker>,
     http: Arc<Http>,
+    /// New topics that wait for answers of nsqlookupds.
+    waiting: Arc<Visits>,
     tasks: Vec<JoinHandle<()>>,
     /// The task that writes `nsqd.dat`.
     saver: JoinHandle<()>,
@@ -52,19 +60,26 @@ impl Server {
     pub async fn start(listeners: Listeners, config: Config, env: Env) -> io::Result<Self> {
         let topics = metadata::load(&*env.disk).await?;
         let broker = Arc::new(Broker::new(config.options, env, config.mem_queue_bytes, topics));
+        broker.lookups.configure(Some(config.lookupd_tcp_addresses));
         metadata::save(&broker).await;
         let saver = tokio::spawn(metadata::run(Arc::clone(&broker)));
+        let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
+            tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
+            tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting))),
             tokio::spawn(Timers::run(Arc::clone(&broker))),
             tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
                 conn::serve(broker, stream, peer.to_string()).await;
             })),
         ];
-        let http = Arc::new(Http::new(Arc::clone(&broker), config.identity, config.settings));
+        let addresses = Setting::Live(Arc::new(LookupdAddresses(Arc::clone(&broker))));
+        let mut settings = config.settings;
+        settings.insert("nsqlookupd_tcp_addresses", addresses);
+        let http = Arc::new(Http::new(Arc::clone(&broker), config.identity, settings));
         if let Some((listener, _)) = listeners.http {
             tasks.push(tokio::spawn(accept(listener, Arc::clone(&http), http::serve)));
         }
-        Ok(Self { broker, http, tasks, saver })
+        Ok(Self { broker, http, waiting, tasks, saver })
     }
 
     /// What the tasks share.
@@ -74,8 +89,9 @@ impl Server {
 
     /// Ends in order; returns how many messages were in memory only, and are lost.
     pub async fn stop(mut self) -> u64 {
-        // The tasks that accept, and the timers, after which nothing moves by itself any more.
+        // The tasks that accept, the peers, who say nothing about it, and the timers: nothing moves by itself any more.
         self.tasks.drain(..).for_each(|task| task.abort());
+        self.waiting.close();
         self.broker.close_all();
         let ended = async {
             while self.broker.open_conns() > 0 {
@@ -114,9 +130,32 @@ impl Server {
     }
 }
 
+/// What nsqlookupds are told of this nsqd.
+fn introduce(broker: &Broker, identity: &Identity, listeners: &Listeners) -> Nsqd {
+    let options = broker.options();
+    let bound = listeners.http_address().map_or(0, |address| address.port());
+    let http_port = if identity.broadcast_http_port == 0 { bound } else { identity.broadcast_http_port };
+    if http_port == 0 && !broker.lookupds().is_empty() {
+        tracing::warn!("LOOKUPD: nsqlookupds refuse an nsqd without HTTP; set --http-address or --broadcast-http-port");
+    }
+    Nsqd {
+        broadcast_address: identity.broadcast_address.clone(),
+        hostname: identity.hostname.clone(),
+        http_port,
+        tcp_port: match identity.broadcast_tcp_port {
+            0 => listeners.tcp_address().port(),
+            port => port,
+        },
+        topology_region: options.topology_region.clone(),
+        topology_zone: options.topology_zone.clone(),
+        version: options.version.clone(),
+    }
+}
+
 impl Drop for Server {
     fn drop(&mut self) {
         self.tasks.drain(..).for_each(|task| task.abort());
+        self.waiting.close();
         self.saver.abort();
         self.broker.close_all();
         self.http.visits().close();

@@ -49,6 +49,11 @@ impl SharedTopic {
         Arc::new(Self { name, inner: Mutex::new(inner), gone: AtomicBool::new(false) })
     }
 
+    /// Its name.
+    pub(crate) const fn name(&self) -> &TopicName {
+        &self.name
+    }
+
     /// Whether it was deleted.
     pub(crate) fn is_gone(&self) -> bool {
         self.gone.load(Ordering::Acquire)

@@ -3,6 +3,8 @@
 //! A [`Session`] for each connection turns bytes into [`Command`]s and replies; one [`Registry`] takes all commands and
 //! answers queries. Nothing is remembered but what connected nsqds have said and what operators have created.
 
+#[cfg(any(test, feature = "fuzz"))]
+pub(crate) mod fuzz;
 mod producer;
 mod queries;
 mod registry;

@@ -3,13 +3,15 @@
 use super::channel::Channel;
 use super::io::{Admin, ConnId, Effects, Notice, Refusal, Slot, ToConn};
 use super::stats::{ChannelStats, ConsumerStats, TopicStats};
-use super::{Context, Topic, log::Log};
+use super::{Awaiting, Context, Topic, log::Log};
 use crate::name::ChannelName;
+use alloc::vec::Vec;
 
 impl Topic {
     /// Does what an operator asks for. Pauses are answered by the node, when they are saved.
     pub(super) fn administer(&mut self, from: ConnId, slot: Slot, action: Admin, cx: &mut Context<'_>) {
         let result = match action {
+            Admin::CreateTopic => return self.answer(from, slot, Ok(()), cx.out),
             Admin::CreateChannel(name) => {
                 self.create_channel(name, cx);
                 Ok(())
@@ -45,6 +47,39 @@ impl Topic {
         cx.out.tell(from, ToConn::Reply { slot, result });
     }
 
+    /// Makes a new topic wait for [`Input::Channels`](super::io::Input::Channels): until then it takes everything and gives
+    /// nothing, and its creator is not answered, so that the first message goes to channels that others have made.
+    pub fn await_channels(&mut self) {
+        self.awaiting = Some(Awaiting::default());
+    }
+
+    /// Answers, but for what is owed.
+    pub(super) fn answer(&mut self, conn: ConnId, slot: Slot, result: Result<(), Refusal>, out: &mut Effects) {
+        let reply = ToConn::Reply { slot, result };
+        match &mut self.awaiting {
+            Some(Awaiting { owed: owed @ None }) => *owed = Some((conn, reply)),
+            _ => out.tell(conn, reply),
+        }
+    }
+
+    /// The channels are known, as far as they ever will be.
+    pub(super) fn start(&mut self, channels: Vec<ChannelName>, cx: &mut Context<'_>) {
+        if self.awaiting.is_some() {
+            for name in channels {
+                self.create_channel(name, cx);
+            }
+            self.pay(cx.out);
+            self.fan_out(cx);
+        }
+    }
+
+    /// Ends the waiting with the answer that is owed.
+    fn pay(&mut self, out: &mut Effects) {
+        if let Some(Awaiting { owed: Some((conn, reply)) }) = self.awaiting.take() {
+            out.tell(conn, reply);
+        }
+    }
+
     fn find(&self, name: &ChannelName) -> Result<usize, Refusal> {
         self.by_name.get(name).copied().ok_or(Refusal::NoChannel)
     }
@@ -73,6 +108,7 @@ impl Topic {
     }
 
     fn delete(&mut self, out: &mut Effects) {
+        self.pay(out);
         for (_, channel) in &self.channels {
             channel.disconnect(out);
         }

@@ -43,7 +43,7 @@ impl Topic {
         if !self.gone {
             assert_eq!(messages, fanned_out + self.depth() + emptied + overflowed, "the topic's books balance");
         }
-        assert!(self.paused || self.channels.is_empty() || self.depth() == 0, "nothing is held back");
+        assert!(self.holds_back() || self.depth() == 0, "nothing is held back");
         let present: usize = self.channels.iter().map(|(_, channel)| channel.consumers.len()).sum();
         assert_eq!(present, self.members.len(), "each consumer subscribed once");
         for (conn, member) in &self.members {

@@ -15,7 +15,9 @@ pub fn topic(data: &[u8]) {
     let mem_queue_size = if *queue < 8 { u64::from(*queue) } else { 10_000 };
     let mut numbers = data.iter().copied();
     let actions = iter::from_fn(|| action(&mut numbers));
-    Model::new(ephemeral, mem_queue_size, u64::from(*seed)).run(actions.take(ACTIONS));
+    let model = Model::new(ephemeral, mem_queue_size, u64::from(*seed));
+    let mut model = if kind % 8 >= 4 { model.awaiting() } else { model };
+    model.run(actions.take(ACTIONS));
 }
 
 /// The model looks at everything after each step, so long runs are slow runs.
@@ -40,11 +42,13 @@ fn action(numbers: &mut impl Iterator<Item = u8>) -> Option<Action> {
         176..184 => Action::FinishAll { who: number()? },
         184..188 => Action::Close { who: number()? },
         188..196 => Action::Leave { who: number()? },
-        196..200 => Action::CreateChannel { channel: kind % 4 },
+        196 => Action::CreateTopic,
+        197..200 => Action::CreateChannel { channel: kind % 4 },
         200..204 => Action::DeleteChannel { channel: kind % 4 },
         204..208 => Action::EmptyChannel { channel: kind % 4 },
         208..216 => Action::PauseChannel { channel: kind % 4, paused: kind < 212 },
-        216..218 => Action::EmptyTopic,
+        216 => Action::EmptyTopic,
+        217 => Action::Channels { which: number()? },
         218..222 => Action::PauseTopic { paused: kind < 220 },
         222 => Action::DeleteTopic,
         223 => Action::Carry,

@@ -42,6 +42,9 @@ pub enum Input {
     Leave { conn: ConnId },
     /// An operator's action.
     Admin { from: ConnId, slot: Slot, action: Admin },
+    /// What nsqlookupds know of the topic's channels, or as much of it as they have told in time: a topic that
+    /// [awaits](super::Topic::await_channels) this creates them and starts; for any other it means nothing.
+    Channels(Vec<ChannelName>),
 }
 
 /// Bytes of frames that may wait for a consumer's socket before nothing more is handed to it; the frame that exceeds them
@@ -64,6 +67,8 @@ pub struct Consumer {
 /// What an operator does to a topic or to one of its channels, over HTTP.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admin {
+    /// Nothing more than that there is the topic, and that it has started.
+    CreateTopic,
     /// Create the channel if it does not exist.
     CreateChannel(ChannelName),
     /// Remove the channel with all it holds; its consumers are disconnected.

@@ -45,6 +45,8 @@ pub struct Topic {
     backlog: u64,
     backlog_deferred: VecDeque<(Loc, Instant)>,
     paused: bool,
+    /// It waits for nsqlookupds and gives nothing to channels until then.
+    awaiting: Option<Awaiting>,
     channels: Slab<Channel>,
     by_name: BTreeMap<ChannelName, usize>,
     members: BTreeMap<ConnId, Member>,
@@ -72,6 +74,12 @@ struct Context<'a> {
     out: &'a mut Effects,
     /// Bytes that may still be published or handed out; below zero the turn is over.
     budget: isize,
+}
+
+/// A topic that waits for its channels owes one answer: to the command that created it, which is the first to ask.
+#[derive(Debug, Default)]
+struct Awaiting {
+    owed: Option<(ConnId, ToConn)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -114,6 +122,7 @@ impl Topic {
             backlog: 0,
             backlog_deferred: VecDeque::new(),
             paused: false,
+            awaiting: None,
             channels: Slab::new(),
             by_name: BTreeMap::new(),
             members: BTreeMap::new(),
@@ -202,16 +211,17 @@ impl Topic {
                     Ok(()) if !bodies.is_empty() => {
                         batch.push_front(Input::Publish { from, slot, bodies, defer });
                     }
-                    result => cx.out.tell(from, ToConn::Reply { slot, result }),
+                    result => self.answer(from, slot, result, cx.out),
                 }
                 self.fan_out(cx);
             }
             Input::Subscribe { conn, slot, channel, consumer } => {
                 let result = self.subscribe(conn, channel, consumer, cx);
-                cx.out.tell(conn, ToConn::Reply { slot, result });
+                self.answer(conn, slot, result, cx.out);
             }
             Input::Leave { conn } => self.leave(conn, cx.out),
             Input::Admin { from, slot, action } => self.administer(from, slot, action, cx),
+            Input::Channels(channels) => self.start(channels, cx),
         }
     }
 
@@ -260,7 +270,7 @@ impl Topic {
             return Err(Refusal::QueueFull);
         }
         // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
-        let bounded = self.name.is_ephemeral() && (self.paused || self.channels.is_empty());
+        let bounded = self.name.is_ephemeral() && self.holds_back();
         let mut room = if bounded { self.options.mem_queue_size.saturating_sub(self.depth()) } else { u64::MAX };
         let mut more = bodies.body_bytes() + bodies.len() * HEADERS;
         let mut slice = BYTES_A_TURN as isize;
@@ -287,9 +297,14 @@ impl Topic {
         Ok(())
     }
 
-    /// Gives messages to all channels, unless there is none or the topic is paused.
+    /// Whether messages stay in the topic for now.
+    fn holds_back(&self) -> bool {
+        self.paused || self.awaiting.is_some() || self.channels.is_empty()
+    }
+
+    /// Gives messages to all channels, unless they are held back.
     fn fan_out(&mut self, cx: &mut Context<'_>) {
-        if self.paused || self.channels.is_empty() || self.depth() == 0 {
+        if self.holds_back() || self.depth() == 0 {
             return;
         }
         let mem_queue_size = self.options.mem_queue_size;

@@ -21,7 +21,7 @@ impl Http {
         let topic = TopicName::new(name).ok_or(invalid)?;
         let action = match action {
             Action::Create => {
-                self.broker.create_topic(&topic);
+                self.broker.create_topic(&topic).await?;
                 return Ok(Answer::Empty);
             }
             Action::Delete => Admin::DeleteTopic,

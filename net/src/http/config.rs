@@ -5,6 +5,7 @@
 use super::Http;
 use super::body::{Unread, Upload};
 use super::respond::{Answer, Failure};
+use crate::broker::Broker;
 use std::fmt;
 use std::sync::Arc;
 
@@ -26,6 +27,25 @@ pub trait Live: fmt::Debug + Send + Sync {
 
     /// Gives it a new value, in the words of the request's body; false if that is none of its values.
     fn set(&self, value: &[u8]) -> bool;
+}
+
+/// `/config/nsqlookupd_tcp_addresses`: whom the server tells of its topics.
+pub(crate) struct LookupdAddresses(pub(crate) Arc<Broker>);
+
+impl Live for LookupdAddresses {
+    fn get(&self) -> String {
+        serde_json::to_string(&*self.0.lookups.addresses().borrow()).expect("strings can be written")
+    }
+
+    fn set(&self, value: &[u8]) -> bool {
+        serde_json::from_slice(value).map(|addresses| self.0.lookups.configure(addresses)).is_ok()
+    }
+}
+
+impl fmt::Debug for LookupdAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("LookupdAddresses").field(&self.get()).finish()
+    }
 }
 
 impl Http {

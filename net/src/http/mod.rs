@@ -30,6 +30,7 @@ use crate::visits::Visits;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use config::LookupdAddresses;
 pub use config::{Live, Setting};
 pub(crate) use connection::serve;
 pub(crate) use query::Query;
@@ -48,6 +49,10 @@ pub struct Identity {
     pub tcp_port: u16,
     /// Of the HTTP listener; 0 if there is none.
     pub http_port: u16,
+    /// `--broadcast-tcp-port`: what nsqlookupds are told; 0 is the listener's.
+    pub broadcast_tcp_port: u16,
+    /// `--broadcast-http-port`, like the other.
+    pub broadcast_http_port: u16,
     /// What is behind the version: `rust1.95.0`.
     pub built_with: String,
 }

@@ -50,7 +50,7 @@ impl Http {
             }
         };
         if bodies.is_empty() {
-            self.broker.create_topic(&topic);
+            self.broker.create_topic(&topic).await?;
             return Ok(Answer::Text("OK".into()));
         }
         self.publish(&topic, bodies, Duration::ZERO).await

@@ -73,11 +73,16 @@ pub(in crate::topic) enum Action {
         channel: u8,
         paused: bool,
     },
+    CreateTopic,
     EmptyTopic,
     PauseTopic {
         paused: bool,
     },
     DeleteTopic,
+    /// nsqlookupds have answered: a bit for each channel that they know.
+    Channels {
+        which: u8,
+    },
     /// Stragglers are carried forward, whether that pays or not.
     Carry,
     Sleep {
@@ -136,9 +141,14 @@ impl Model {
             Action::DeleteChannel { channel: name } => self.admin(Admin::DeleteChannel(channel(name))),
             Action::EmptyChannel { channel: name } => self.admin(Admin::EmptyChannel(channel(name))),
             Action::PauseChannel { channel: name, paused } => self.admin(Admin::PauseChannel(channel(name), paused)),
+            Action::CreateTopic => self.admin(Admin::CreateTopic),
             Action::EmptyTopic => self.admin(Admin::EmptyTopic),
             Action::PauseTopic { paused } => self.admin(Admin::PauseTopic(paused)),
             Action::DeleteTopic => self.admin(Admin::DeleteTopic),
+            Action::Channels { which } => {
+                let known = (0..CHANNELS.len() as u8).filter(|channel| which & (1 << channel) != 0);
+                Input::Channels(known.map(channel).collect())
+            }
             Action::Carry | Action::Sleep { .. } | Action::Deadline { .. } => return None,
         })
     }

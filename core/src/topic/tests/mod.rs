@@ -9,6 +9,8 @@ pub(super) mod model;
 mod places;
 
 #[cfg(test)]
+mod awaiting;
+#[cfg(test)]
 mod buffers;
 #[cfg(test)]
 mod delivery;

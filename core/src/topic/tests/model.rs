@@ -23,6 +23,9 @@ pub(in crate::topic) struct Model {
     max_msg_timeout: Duration,
     ephemeral: bool,
     paused: bool,
+    /// It waits for its channels, and what it owes until then.
+    awaiting: bool,
+    owed: Option<(ConnId, ToConn)>,
     gone: bool,
     /// Messages by number; the number is in the body.
     pub(super) published: Vec<Published>,
@@ -69,6 +72,8 @@ impl Model {
             max_msg_timeout,
             ephemeral,
             paused: false,
+            awaiting: false,
+            owed: None,
             gone: false,
             published: Vec::new(),
             bytes: 0,
@@ -80,6 +85,13 @@ impl Model {
             known: Vec::new(),
             given: Vec::new(),
         }
+    }
+
+    /// The same topic, but new to a cluster: it waits for its channels.
+    pub(in crate::topic) fn awaiting(mut self) -> Self {
+        self.bench.topic.await_channels();
+        self.awaiting = true;
+        self
     }
 
     /// Does all of it, until the topic has gone; then what is left must drain.
@@ -125,7 +137,7 @@ impl Model {
                 self.bench.turn(&mut VecDeque::new());
             }
             self.bench.settle();
-            self.follow(None);
+            self.follow(Vec::new());
             if next.is_none() {
                 return;
             }
@@ -143,7 +155,22 @@ impl Model {
     // What the rules say about an input.
 
     /// Applies an input to the model; returns what its sender must be told.
-    fn expect(&mut self, input: &Input) -> Option<(ConnId, ToConn)> {
+    fn expect(&mut self, input: &Input) -> Vec<(ConnId, ToConn)> {
+        let awaited = self.awaiting;
+        let mut answer = self.answer_to(input);
+        let creates = matches!(input, Input::Publish { .. } | Input::Subscribe { .. })
+            || matches!(input, Input::Admin { action: Admin::CreateTopic, .. });
+        if self.awaiting && creates && self.owed.is_none() {
+            self.owed = answer.take();
+        }
+        let ended = awaited && (self.gone || !self.awaiting);
+        let owed = if ended { self.owed.take() } else { None };
+        let mut answers: Vec<_> = owed.into_iter().chain(answer).collect();
+        answers.sort_by_key(|(conn, _)| *conn);
+        answers
+    }
+
+    fn answer_to(&mut self, input: &Input) -> Option<(ConnId, ToConn)> {
         let now = self.bench.now();
         match input {
             Input::Publish { from, slot, bodies, defer } => {
@@ -194,11 +221,21 @@ impl Model {
                 let result = self.administer(action)?;
                 Some((*from, ToConn::Reply { slot: *slot, result }))
             }
+            Input::Channels(names) => {
+                if self.awaiting {
+                    for name in names {
+                        self.channels.entry(known(name)).or_default();
+                    }
+                    self.awaiting = false;
+                    self.fan_out();
+                }
+                None
+            }
         }
     }
 
     fn publish(&mut self, bodies: &Bodies, defer: Duration) {
-        let held_back = self.paused || self.channels.is_empty();
+        let held_back = self.paused || self.awaiting || self.channels.is_empty();
         let time = self.bench.timestamp();
         let due = (!defer.is_zero()).then(|| self.bench.now() + defer);
         bodies.clone().take_while(|body| {
@@ -215,7 +252,7 @@ impl Model {
     }
 
     fn fan_out(&mut self) {
-        if self.paused || self.channels.is_empty() {
+        if self.paused || self.awaiting || self.channels.is_empty() {
             return;
         }
         let backlog = core::mem::take(&mut self.backlog);
@@ -279,6 +316,7 @@ impl Model {
             Admin::DeleteChannel(name) | Admin::EmptyChannel(name) | Admin::PauseChannel(name, _) if missing(name) => {
                 return Some(Err(Refusal::NoChannel));
             }
+            Admin::CreateTopic => {}
             Admin::CreateChannel(name) => {
                 self.create(name);
             }
@@ -333,7 +371,7 @@ impl Model {
     // What the rules say about deliveries.
 
     /// Follows what connections saw, which must be the expected answer and deliveries that are permitted.
-    fn follow(&mut self, expected: Option<(ConnId, ToConn)>) {
+    fn follow(&mut self, expected: Vec<(ConnId, ToConn)>) {
         let mut answers = Vec::new();
         let mut deliveries: BTreeMap<(&str, ConnId), VecDeque<Delivery>> = BTreeMap::new();
         for (conn, stream) in core::mem::take(&mut self.bench.streams) {
@@ -347,7 +385,7 @@ impl Model {
                 }
             }
         }
-        assert_eq!(answers, Vec::from_iter(expected));
+        assert_eq!(answers, expected);
         let names: Vec<_> = self.channels.keys().copied().collect();
         for name in names {
             let mut streams: Vec<_> = deliveries.extract_if((name, ConnId(0)).., |(of, _), _| *of == name).collect();
@@ -474,6 +512,7 @@ impl Model {
             self.give(Input::Ready { conn, count: 0 });
         }
         self.act(&Action::PauseTopic { paused: false });
+        self.act(&Action::Channels { which: 0 });
         let names: Vec<_> = self.channels.keys().copied().collect();
         for name in names {
             let channel = CHANNELS.iter().position(|known| *known == name).expect("known") as u8;

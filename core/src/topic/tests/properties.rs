@@ -18,19 +18,21 @@ use proptest::prelude::*;
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     ephemeral: bool,
+    awaiting: bool,
     mem_queue_size: u64,
     seed: u64,
 }
 
 impl Setup {
     fn model(self) -> Model {
-        Model::new(self.ephemeral, self.mem_queue_size, self.seed)
+        let model = Model::new(self.ephemeral, self.mem_queue_size, self.seed);
+        if self.awaiting { model.awaiting() } else { model }
     }
 }
 
 fn setup() -> impl Strategy<Value = Setup> {
-    (prop::bool::weighted(0.2), prop_oneof![0..6u64, Just(10_000)], any::<u64>())
-        .prop_map(|(ephemeral, mem_queue_size, seed)| Setup { ephemeral, mem_queue_size, seed })
+    (prop::bool::weighted(0.2), prop::bool::weighted(0.3), prop_oneof![0..6u64, Just(10_000)], any::<u64>())
+        .prop_map(|(ephemeral, awaiting, mem_queue_size, seed)| Setup { ephemeral, awaiting, mem_queue_size, seed })
 }
 
 /// Small things, many of them: what a model can follow closely.
@@ -57,6 +59,8 @@ fn action() -> impl Strategy<Value = Action> {
         1 => channel().prop_map(|channel| Action::DeleteChannel { channel }),
         1 => channel().prop_map(|channel| Action::EmptyChannel { channel }),
         3 => (channel(), any::<bool>()).prop_map(|(channel, paused)| Action::PauseChannel { channel, paused }),
+        1 => Just(Action::CreateTopic),
+        1 => any::<u8>().prop_map(|which| Action::Channels { which }),
         1 => Just(Action::EmptyTopic),
         2 => Just(Action::Carry),
         3 => any::<bool>().prop_map(|paused| Action::PauseTopic { paused }),
@@ -85,6 +89,7 @@ fn large_action() -> impl Strategy<Value = Action> {
         1 => any::<u8>().prop_map(|who| Action::Leave { who }),
         2 => (0..2u8, any::<bool>()).prop_map(|(channel, paused)| Action::PauseChannel { channel, paused }),
         2 => any::<bool>().prop_map(|paused| Action::PauseTopic { paused }),
+        1 => (0..4u8).prop_map(|which| Action::Channels { which }),
         3 => (0..50u16).prop_map(|millis| Action::Sleep { millis }),
     ]
 }
@@ -103,6 +108,9 @@ fn replay(setup: Setup, given: &[(crate::time::Instant, Input)], mut cuts: impl 
     let max_msg_timeout = Duration::from_millis(400);
     let options = Options { mem_queue_size: setup.mem_queue_size, max_msg_timeout, ..Options::default() };
     let mut bench = Bench::new(name, options, 1 << 30, setup.seed);
+    if setup.awaiting {
+        bench.topic.await_channels();
+    }
     for moment in given.chunk_by(|one, next| one.0 == next.0) {
         bench.pass(moment[0].0.since(bench.now()));
         let mut left: VecDeque<Input> = moment.iter().map(|(_, input)| input.clone()).collect();
@@ -157,8 +165,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases / 4, ..ProptestConfig::default() })]
 
     #[test]
-    fn nobody_sees_where_turns_end(seed in any::<u64>(), actions in actions(large_action(), 40), cuts in cuts()) {
-        let setup = Setup { ephemeral: false, mem_queue_size: 10_000, seed };
+    fn nobody_sees_where_turns_end(seed in any::<u64>(), awaiting in any::<bool>(), actions in actions(large_action(), 40), cuts in cuts()) {
+        let setup = Setup { ephemeral: false, awaiting, mem_queue_size: 10_000, seed };
         let given = inputs_of(setup, &actions);
         let whole = replay(setup, &given, core::iter::repeat(usize::MAX));
         let single = replay(setup, &given, core::iter::repeat(1));
@@ -170,7 +178,7 @@ proptest! {
 
 #[test]
 fn a_topic_that_goes_leaves_the_model_in_peace() {
-    let setup = Setup { ephemeral: false, mem_queue_size: 10, seed: 1 };
+    let setup = Setup { ephemeral: false, awaiting: false, mem_queue_size: 10, seed: 1 };
     let publish = || Action::Publish { count: 3, size: 10, defer: 0 };
     let subscribe = Action::Subscribe { channel: 0, timeout: 10, outbox: 0, sample: 0 };
     let mut model = setup.model();
