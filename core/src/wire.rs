@@ -49,10 +49,18 @@ const FRAME_HEADER: usize = 8;
 /// # Errors
 /// If the bytes are not a frame; nothing useful can follow.
 pub fn decode(bytes: &mut BytesMut) -> Result<Option<Frame>, Malformed> {
+    decode_within(bytes, FRAME_MAX)
+}
+
+/// The same for frames of at most so many bytes, counted as their size field counts.
+///
+/// # Errors
+/// If the bytes are not a frame, or one that is larger; nothing useful can follow.
+pub fn decode_within(bytes: &mut BytesMut, most: usize) -> Result<Option<Frame>, Malformed> {
     let Some(header) = bytes.first_chunk::<FRAME_HEADER>() else { return Ok(None) };
     let size = u32::from_be_bytes([header[0], header[1], header[2], header[3]]) as usize;
     let kind = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
-    if !(4..=FRAME_MAX).contains(&size) {
+    if !(4..=most).contains(&size) {
         return Err(Malformed(alloc::format!("a frame of {size} bytes")));
     }
     if bytes.len() < 4 + size {

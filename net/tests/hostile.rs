@@ -12,7 +12,7 @@ use nsq_core::options::Options;
 use nsq_core::random::Random;
 use nsq_core::topic::stats::TopicStats;
 use nsq_core::wire;
-use nsq_net::client::{Consumer, Event, Producer, Published};
+use nsq_net::client::plain::{Consumer, Event, Producer, Published};
 use std::io;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

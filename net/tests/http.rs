@@ -5,7 +5,7 @@
 
 use nsq_core::options::Options;
 use nsq_core::time::Timestamp;
-use nsq_net::client::{Consumer, Event};
+use nsq_net::client::plain::{Consumer, Event};
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
 use nsq_net::http::{Identity, Live, Setting};
@@ -209,7 +209,13 @@ impl Nsqd {
             ("max_rdy_count", Setting::Json("2500".into())),
             ("level", Setting::Live(Arc::new(Level(Mutex::new(2))))),
         ]);
-        let config = Config { options, mem_queue_bytes, identity: Identity::default(), settings };
+        let config = Config {
+            options,
+            mem_queue_bytes,
+            lookupd_tcp_addresses: Vec::new(),
+            identity: Identity::default(),
+            settings,
+        };
         let server = Server::start(listeners, config, environment(dir.path())).await.unwrap();
         Self { server, tcp, http, dir }
     }

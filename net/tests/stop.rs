@@ -5,7 +5,7 @@ mod common;
 
 use common::{Nsqd, soon};
 use nsq_core::options::Options;
-use nsq_net::client::{Producer, Published};
+use nsq_net::client::plain::{Producer, Published};
 use nsq_net::disk::{Directory, Disk, Done, Op};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -100,7 +100,7 @@ async fn the_directory_is_written_by_one_at_a_time() {
     let nsqd = Nsqd::start_on(disk, dir, Options::default(), 1 << 30).await;
     let broker = Arc::clone(nsqd.server.broker());
     for topic in ["first", "second"] {
-        broker.create_topic(&nsq_core::name::TopicName::new(topic).unwrap());
+        broker.create_topic(&nsq_core::name::TopicName::new(topic).unwrap()).await.unwrap();
         // The first one's save has begun by then.
         tokio::time::sleep(SlowDisk::TIME / 2).await;
     }

@@ -14,7 +14,7 @@ use nsq_core::options::Options;
 use nsq_core::random::Random;
 use nsq_core::topic::io::Admin;
 use nsq_net::broker::Broker;
-use nsq_net::client::{Consumer, Event, Producer, Published};
+use nsq_net::client::plain::{Consumer, Event, Producer, Published};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -57,7 +57,7 @@ async fn everything_at_once() {
         end: Instant::now() + TIME,
     };
     for (topic, channel) in channels() {
-        run.broker.create_topic(&name(topic));
+        run.broker.create_topic(&name(topic)).await.unwrap();
         let created = run.broker.administer(&name(topic), Admin::CreateChannel(channel_name(channel))).await;
         assert_eq!(created, Some(Ok(())));
     }

@@ -39,10 +39,33 @@ impl Nsqd {
 
     /// The same on a disk that may be slow.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>, dir: TempDir, options: Options, mem_queue_bytes: usize) -> Self {
+        Self::start_with(disk, dir, options, mem_queue_bytes, Vec::new()).await
+    }
+
+    /// One that tells these nsqlookupds of its topics.
+    pub(crate) async fn start_among(lookupds: Vec<String>) -> Self {
+        let dir = TempDir::new().unwrap();
+        let disk = Arc::new(Directory::new(dir.path()));
+        Self::start_with(disk, dir, Options::default(), 1 << 30, lookupds).await
+    }
+
+    async fn start_with(
+        disk: Arc<dyn Disk>,
+        dir: TempDir,
+        options: Options,
+        mem_queue_bytes: usize,
+        lookupd_tcp_addresses: Vec<String>,
+    ) -> Self {
         count_panics();
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (tcp, http) = (listeners.tcp_address().to_string(), listeners.http_address().unwrap().to_string());
-        let config = Config { options, mem_queue_bytes, identity: Identity::default(), settings: BTreeMap::new() };
+        let config = Config {
+            options,
+            mem_queue_bytes,
+            lookupd_tcp_addresses,
+            identity: Identity { broadcast_address: "127.0.0.1".into(), ..Identity::default() },
+            settings: BTreeMap::new(),
+        };
         let env = Env { wall: Arc::new(wall), seed: 1, disk };
         let server = Server::start(listeners, config, env).await.unwrap();
         Self { server, tcp, http, dir }

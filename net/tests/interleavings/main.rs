@@ -13,6 +13,9 @@ mod conn;
 mod env;
 #[path = "../../src/linger.rs"]
 mod linger;
+#[path = "../../src/lookups.rs"]
+#[allow(dead_code, unreachable_pub, reason = "nobody is asked")]
+mod lookups;
 mod nsqd;
 #[path = "../../src/outbox.rs"]
 mod outbox;
@@ -24,6 +27,7 @@ mod sync;
 #[allow(dead_code, reason = "no test waits for time")]
 mod timers;
 #[path = "../../src/topics.rs"]
+#[allow(dead_code, reason = "nobody is asked")]
 mod topics;
 
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};

@@ -77,6 +77,10 @@ impl Nsqd {
         block_on(self.broker.publish(&topic_name(topic), Bodies::one(body.into()), defer)).unwrap();
     }
 
+    pub(crate) fn create_topic(&self, topic: &str) {
+        block_on(self.broker.create_topic(&topic_name(topic))).unwrap();
+    }
+
     pub(crate) fn administer(&self, topic: &str, action: Admin) -> Option<Result<(), Refusal>> {
         block_on(self.broker.administer(&topic_name(topic), action))
     }

@@ -16,7 +16,7 @@ fn waiting_consumers_get_everything_once() {
     explore(|| {
         let nsqd = Nsqd::new();
         // So that what is published before the two have come is for both.
-        nsqd.broker.create_topic(&topic_name("t"));
+        nsqd.create_topic("t");
         for channel in ["c", "d"] {
             assert_eq!(nsqd.administer("t", Admin::CreateChannel(channel_name(channel))), Some(Ok(())));
         }
@@ -98,7 +98,7 @@ fn what_is_deferred_comes_when_it_is_due() {
 fn a_deleted_topic_takes_with_it_only_what_it_had() {
     explore(|| {
         let nsqd = Nsqd::new();
-        nsqd.broker.create_topic(&topic_name("t"));
+        nsqd.create_topic("t");
         let publishers = ["a", "b"].map(|who| {
             start(&nsqd, move |nsqd| {
                 (0..2).for_each(|n| nsqd.publish("t", format!("{who}{n}"), NO_DELAY));
@@ -152,13 +152,13 @@ fn a_deleted_topic_takes_with_it_only_what_it_had() {
 fn the_directory_hears_of_everything_in_order() {
     explore(|| {
         let nsqd = Nsqd::new();
-        nsqd.broker.create_topic(&topic_name("t"));
+        nsqd.create_topic("t");
         let operators = [0, 1].map(|_| {
             start(&nsqd, |nsqd| {
                 let _ = nsqd.administer("t", Admin::CreateChannel(channel_name("c")));
                 let _ = nsqd.administer("t", Admin::DeleteChannel(channel_name("c")));
                 let _ = nsqd.administer("t", Admin::DeleteTopic);
-                nsqd.broker.create_topic(&topic_name("t"));
+                nsqd.create_topic("t");
             })
         });
         operators.into_iter().for_each(join);
@@ -170,7 +170,7 @@ fn the_directory_hears_of_everything_in_order() {
 fn pauses_are_answered_once_they_are_saved() {
     explore(|| {
         let nsqd = Nsqd::new();
-        nsqd.broker.create_topic(&topic_name("t"));
+        nsqd.create_topic("t");
         let operators = [true, false].map(|paused| {
             start(&nsqd, move |nsqd| {
                 assert_eq!(nsqd.administer("t", Admin::PauseTopic(paused)), Some(Ok(())));
