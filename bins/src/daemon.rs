@@ -107,7 +107,7 @@ pub fn hostname() -> String {
 }
 
 /// Every connection is an open file: takes as many as the system lets this process have.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Where that is refused, the lower limit still serves.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });

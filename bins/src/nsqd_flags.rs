@@ -37,7 +37,7 @@ crate::options! {
     broadcast_http_port: u16 = 0, "broadcast-http-port",
         "HTTP port that is registered with nsqlookupd (0: the one listened on)";
     nsqlookupd_tcp_addresses: Vec<String> = vec![], "lookupd-tcp-address",
-        "nsqlookupd TCP address (may be given multiple times)", missing("nsqlookupd");
+        "nsqlookupd TCP address (may be given multiple times)";
     http_client_connect_timeout: Duration = secs(2), "http-client-connect-timeout",
         "timeout for connecting to HTTP servers";
     http_client_request_timeout: Duration = secs(5), "http-client-request-timeout",

@@ -16,42 +16,72 @@ use nsq_net::server::{Config, Listeners, Server};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Listens, serves until `stopped`, and ends in order.
 ///
 /// # Errors
-/// The text of the fatal line: an address that cannot be listened on, or an unreadable `nsqd.dat`.
+/// As [`start`].
 pub async fn serve(
-    mut options: NsqdOptions,
+    options: NsqdOptions,
     data_path: &Path,
     level: LevelHandle,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), String> {
+    let nsqd = start(options, data_path, level).await?;
+    stopped.await;
+    nsqd.stop().await;
+    Ok(())
+}
+
+/// An nsqd that serves.
+pub struct Nsqd {
+    server: Server,
+    /// Where clients connect.
+    pub tcp_address: SocketAddr,
+    /// Where HTTP is served, if it is.
+    pub http_address: Option<SocketAddr>,
+}
+
+impl Nsqd {
+    /// Ends in order.
+    pub async fn stop(self) {
+        tracing::info!("NSQ: stopping");
+        self.server.stop().await;
+    }
+}
+
+/// Listens and begins to serve.
+///
+/// # Errors
+/// The text of the fatal line: an address that cannot be listened on, or an unreadable `nsqd.dat`.
+pub async fn start(mut options: NsqdOptions, data_path: &Path, level: LevelHandle) -> Result<Nsqd, String> {
     let bound = Listeners::bind(&options.tcp_address, &options.http_address).await;
     let listeners = bound.map_err(|failed| daemon::cannot_listen("nsqd", &failed))?;
-    let tcp_port = listeners.tcp_address().port();
-    let http_port = listeners.http_address().map(|address| address.port());
+    let (tcp_address, http_address) = (listeners.tcp_address(), listeners.http_address());
+    let tcp_port = tcp_address.port();
+    let http_port = http_address.map(|address| address.port());
     options.set_bound_ports(Some(tcp_port), http_port);
     let config = Config {
         options: core_options(&options),
         mem_queue_bytes: usize::try_from(options.mem_queue_bytes).unwrap_or(usize::MAX),
+        lookupd_tcp_addresses: options.nsqlookupd_tcp_addresses.clone(),
         identity: Identity {
             broadcast_address: options.broadcast_address.clone(),
             hostname: daemon::hostname(),
             tcp_port,
             http_port: http_port.unwrap_or(0),
+            broadcast_tcp_port: options.broadcast_tcp_port,
+            broadcast_http_port: options.broadcast_http_port,
             built_with: version::BUILT_WITH.into(),
         },
         settings: settings(&options, level),
     };
     let started = Server::start(listeners, config, environment(data_path)).await;
     let server = started.map_err(|error| format!("failed to load metadata - {}", os_error(&error)))?;
-    stopped.await;
-    tracing::info!("NSQ: stopping");
-    server.stop().await;
-    Ok(())
+    Ok(Nsqd { server, tcp_address, http_address })
 }
 
 fn core_options(options: &NsqdOptions) -> Options {

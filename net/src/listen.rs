@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 
 /// Bound sockets that nobody serves yet.
 pub struct Listeners {
@@ -26,8 +27,10 @@ pub struct BindError {
     pub error: io::Error,
 }
 
-/// After an error of `accept`, such as too many open files.
+/// After an error of `accept`, such as too many open files: whoever wants to connect waits in the kernel's queue.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// As long as it lasts, one line in so much time tells of it.
+const ACCEPT_REMINDER: Duration = Duration::from_secs(10);
 
 impl Listeners {
     /// Binds `--tcp-address` and, unless it is empty, `--http-address`; port 0 takes any that is free.
@@ -75,6 +78,7 @@ pub(crate) async fn accept<T, F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let mut told: Option<Instant> = None;
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
@@ -83,10 +87,25 @@ pub(crate) async fn accept<T, F>(
                 tokio::spawn(serve(Arc::clone(&state), stream, peer));
             }
             Err(error) => {
-                tracing::error!("failed to accept - {error}");
+                if told.is_none_or(|told| told.elapsed() >= ACCEPT_REMINDER) {
+                    tracing::error!("failed to accept - {error}{}", remedy(&error));
+                    told = Some(Instant::now());
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// What an operator can do about an error of `accept`.
+fn remedy(error: &io::Error) -> &'static str {
+    // Of the process, and of the whole system; the same numbers on every Unix.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    match error.raw_os_error() {
+        Some(EMFILE) => "; every connection needs one: raise the limit (ulimit -Hn, systemd's LimitNOFILE)",
+        Some(ENFILE) => "; the system has no more to give: raise fs.file-max",
+        _ => "",
     }
 }
 

@@ -9,10 +9,11 @@ mod rules;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What no rule is about: what tools made, and recorded bytes.
-const SKIPPED: [&str; 8] = [
+/// What no rule is about: what tools and programs made, and recorded bytes.
+const SKIPPED: [&str; 9] = [
     ".git",
     "target",
+    "nsq-data",
     "node_modules",
     "tests/fixtures",
     "fuzz/corpus",

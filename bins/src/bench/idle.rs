@@ -67,7 +67,7 @@ fn open(options: &Options) -> Result<Vec<Connection>> {
     let mut held = Vec::with_capacity(options.connections);
     for index in 0..options.connections.max(options.topics) {
         let mut connection = Connection::open(&options.address, &options.identify, BUFFER).with_context(|| {
-            format!("connection {index} (this process and nsqd each need a file per connection: ulimit -n)")
+            format!("connection {index} (this process and nsqd each need a file per connection: ulimit -Hn)")
         })?;
         if options.topics > 0 {
             connection.subscribe(&numbered(&options.topic, index % options.topics), &options.channel)?;
@@ -97,11 +97,11 @@ fn answer(connections: &mut [Connection]) -> Result<()> {
     Ok(())
 }
 
-/// The topic's name with a number, before the suffix that makes it ephemeral.
-fn numbered(topic: &str, number: usize) -> String {
-    match topic.strip_suffix("#ephemeral") {
-        Some(name) => format!("{name}{number}#ephemeral"),
-        None => format!("{topic}{number}"),
+/// The name of a topic or channel with a number, before the suffix that makes it ephemeral.
+pub(super) fn numbered(name: &str, number: usize) -> String {
+    match name.strip_suffix("#ephemeral") {
+        Some(stem) => format!("{stem}{number}#ephemeral"),
+        None => format!("{name}{number}"),
     }
 }
 

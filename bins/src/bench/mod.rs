@@ -20,6 +20,7 @@ mod tally;
 
 pub use options::{Options, Request, help};
 
+use crate::daemon::raise_file_limit;
 use anyhow::{Result, bail};
 use connection::{Connection, Server};
 use consumer::Consumer;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Runs a command and returns what it prints.
 pub fn run(options: &Options) -> Result<String> {
+    raise_file_limit();
     let report = match options.command {
         Command::Pub => publish(options)?,
         Command::Sub => consume(options)?,
@@ -50,6 +52,10 @@ pub fn run(options: &Options) -> Result<String> {
 
 /// `pub`: as fast as answers come, or on a schedule.
 fn publish(options: &Options) -> Result<Report> {
+    for number in 0..options.channels {
+        let mut connection = Connection::open(&options.address, &options.identify, 4096)?;
+        connection.subscribe(&options.topic, &idle::numbered(&options.channel, number))?;
+    }
     let gate = Gate::new(options.connections, false);
     let (workers, server) = producers(options, options.connections, None)?;
     let measured = drive(options, &gate, workers)?;

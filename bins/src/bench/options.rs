@@ -60,6 +60,8 @@ pub struct Options {
     pub fill: u64,
     /// Topics of `idle`.
     pub topics: usize,
+    /// Channels that the topic of `pub` is given first, which nobody consumes.
+    pub channels: usize,
     /// The server's process, to measure its cost.
     pub pid: Option<u32>,
     /// What to negotiate.
@@ -95,6 +97,7 @@ const TABLE: &[Row] = &[
     ("nsqd-tcp-address", "HOST:PORT", ALL, "where nsqd listens; for sink, where to listen [127.0.0.1:4150]"),
     ("topic", "NAME", CLIENT, "topic [bench]; idle appends a number"),
     ("channel", "NAME", READING, "channel [bench]"),
+    ("channels", "N", &[PUB], "channels to create first, which nobody consumes [0]"),
     ("connections", "N", CLIENT, "connections: pub's producers, else consumers [1]"),
     ("producers", "N", &[SUB, E2E], "producing connections, for sub those of --fill [1]"),
     ("batch", "N", LOAD, "messages per MPUB, 1 for PUB [200; e2e: 1]"),
@@ -169,6 +172,7 @@ impl Options {
             depth: 0,
             fill: 0,
             topics: 1,
+            channels: 0,
             pid: None,
             identify: Identify::default(),
             json: false,
@@ -192,6 +196,7 @@ impl Options {
             "depth" => self.depth = positive(value)?,
             "fill" => self.fill = number(value)?,
             "topics" => self.topics = number(value)?,
+            "channels" => self.channels = number(value)?,
             "pid" => self.pid = Some(number(value)?),
             "output-buffer-timeout" => self.identify.output_buffer_timeout = Some(number(value)?),
             "output-buffer-size" => self.identify.output_buffer_size = Some(number(value)?),

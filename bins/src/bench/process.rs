@@ -33,6 +33,8 @@ pub(super) struct Cost {
     pub(super) voluntary_switches: u64,
     /// Context switches because a turn was over, between them.
     pub(super) involuntary_switches: u64,
+    /// What resident memory has grown by, in bytes.
+    pub(super) growth: u64,
     /// The later snapshot.
     pub(super) after: Usage,
 }
@@ -71,6 +73,7 @@ impl Usage {
             cpu: self.cpu.saturating_sub(before.cpu),
             voluntary_switches: self.voluntary_switches.saturating_sub(before.voluntary_switches),
             involuntary_switches: self.involuntary_switches.saturating_sub(before.involuntary_switches),
+            growth: self.rss.saturating_sub(before.rss),
             after: *self,
         }
     }

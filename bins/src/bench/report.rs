@@ -77,6 +77,7 @@ impl Section {
             if let Some(cost) = cost {
                 self.cost(who, cost, measured.elapsed);
                 self.row(format!("{who}_cpu_us_per_message"), float(micros(cost.cpu) / messages as f64));
+                self.row(format!("{who}_growth_bytes_per_message"), float(cost.growth as f64 / messages as f64));
             }
         }
     }
@@ -141,6 +142,9 @@ impl Section {
         ]);
         if command != Command::Sub {
             self.extend([("rate", options.rate.into())]);
+        }
+        if command == Command::Pub {
+            self.extend([("channels", options.channels.into())]);
         }
     }
 
