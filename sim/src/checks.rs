@@ -3,6 +3,8 @@
 //! Each says NSQ's real promise and not a nicer one: at least once, in no order, for everything accepted. What a crash excuses
 //! is exactly what the dead node held in memory only; what an operator drops is what was sent before the action's end.
 
+pub mod discovery;
+
 use crate::ledger::{Delivery, Entries, Fate, Outcome, Publish};
 use bytes::Bytes;
 use madsim::time::Instant;
@@ -10,7 +12,8 @@ use nsq_core::message::MessageId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last.
+/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last. What a
+/// producer had several nsqds for is owed to the channels that were there on all of them.
 ///
 /// # Panics
 /// If something is missing.
@@ -21,27 +24,42 @@ pub fn at_least_once(entries: &Entries) {
             finished.entry((&delivery.topic, &delivery.channel)).or_default().insert(&delivery.body);
         }
     }
-    for ((topic, channel), since) in &entries.channels {
-        let finished = finished.remove(&(topic.as_str(), channel.as_str())).unwrap_or_default();
-        for (body, publish) in &entries.published {
-            let owed = publish.outcome == Outcome::Accepted && publish.topic == *topic && publish.sent >= *since;
-            if owed && !finished.contains(body) && !is_excused(entries, topic, channel, body, publish) {
-                panic!("{} was accepted for {topic} and never finished in {channel}", name(body));
+    let channels: BTreeSet<(&str, &str)> =
+        entries.channels.keys().map(|(_, topic, name)| (&**topic, &**name)).collect();
+    for (topic, channel) in channels {
+        let finished = finished.remove(&(topic, channel)).unwrap_or_default();
+        for (body, publish) in entries.published.iter().filter(|(_, publish)| publish.topic == topic) {
+            if is_owed(entries, channel, publish)
+                && !finished.contains(body)
+                && !is_excused(entries, channel, body, publish)
+            {
+                let (to, sent) = (&publish.to, publish.sent);
+                panic!("{} was accepted for {topic} by {to:?} at {sent:?} and never finished in {channel}", name(body));
             }
         }
     }
 }
 
-fn is_excused(entries: &Entries, topic: &str, channel: &str, body: &Bytes, publish: &Publish) -> bool {
-    let lost = |channel: &str| {
-        let key = (topic.to_owned(), channel.to_owned());
-        entries.excused.get(&key).is_some_and(|bodies| bodies.contains(body))
+fn is_owed(entries: &Entries, channel: &str, publish: &Publish) -> bool {
+    let there = |nsqd: &String| {
+        let place = (nsqd.clone(), publish.topic.clone(), channel.to_owned());
+        entries.channels.get(&place).is_some_and(|since| publish.sent >= *since)
     };
-    let dropped = entries.drops.iter().any(|drop| {
-        let here = drop.topic == topic && drop.channel.as_deref().is_none_or(|dropped| dropped == channel);
-        here && publish.sent < drop.done
-    });
-    dropped || lost(channel) || lost("")
+    publish.outcome == Outcome::Accepted && publish.to.iter().all(there)
+}
+
+fn is_excused(entries: &Entries, channel: &str, body: &Bytes, publish: &Publish) -> bool {
+    let lost = |nsqd: &str, channel: &str| {
+        let place = (nsqd.to_owned(), publish.topic.clone(), channel.to_owned());
+        entries.excused.get(&place).is_some_and(|bodies| bodies.contains(body))
+    };
+    let dropped = |nsqd: &str| {
+        entries.drops.iter().any(|drop| {
+            let here = drop.node == nsqd && drop.topic == publish.topic;
+            here && drop.channel.as_deref().is_none_or(|dropped| dropped == channel) && publish.sent < drop.done
+        })
+    };
+    publish.to.iter().any(|nsqd| dropped(nsqd) || lost(nsqd, channel) || lost(nsqd, ""))
 }
 
 /// What was delivered was published, to that topic, in those bytes, and not refused.
@@ -72,12 +90,13 @@ pub fn attempts_grow(entries: &Entries) {
     }
 }
 
-/// On a network without partitions: no consumer held more messages at a time than its RDY. What may have timed out does
-/// not count, and what an operator dropped while it was in flight does not either.
+/// No consumer held more messages at a time than its RDY, or than it wanted to hold over all its connections. What came
+/// longer ago than `held_for` may have timed out and does not count, and what an operator dropped while it was in flight
+/// does not either.
 ///
 /// # Panics
 /// If one did.
-pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, msg_timeout: Duration) {
+pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, held_for: Duration) {
     let mut held: BTreeMap<(usize, u64), Vec<&Delivery>> = BTreeMap::new();
     for delivery in &entries.deliveries {
         let held = held.entry(delivery.consumer).or_default();
@@ -86,12 +105,11 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, msg_timeout
                 Fate::Left => false,
                 Fate::Finished(at) | Fate::Requeued(at) => at <= delivery.at,
             };
-            let dropped = entries
-                .drops
-                .iter()
-                .any(|drop| drop.topic == other.topic && drop.asked <= delivery.at && drop.done >= other.at);
-            // The clock of a flight starts when it enters the outbox, some time before it comes.
-            !answered && !dropped && delivery.at.duration_since(other.at) < msg_timeout / 2
+            let dropped = entries.drops.iter().any(|drop| {
+                let here = drop.node == other.node.0 && drop.topic == other.topic;
+                here && drop.asked <= delivery.at && drop.done >= other.at
+            });
+            !answered && !dropped && delivery.at.duration_since(other.at) < held_for
         });
         held.push(delivery);
         let limit = rdy(delivery.consumer.0) as usize;

@@ -11,7 +11,7 @@ use madsim::task::NodeId;
 use madsim::time::{Instant, sleep, timeout};
 use nsq_core::random::Random;
 use nsq_core::wire::Message;
-use nsq_net_sim::client::{Consumer, Event, Producer, Published};
+use nsq_net_sim::client::plain::{Consumer, Event, Producer, Published};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -99,6 +99,7 @@ pub fn produce(
         ledger: cluster.ledger.clone(),
         sim: sim.clone(),
         address: nsqd.address(),
+        nsqd: nsqd.machine.name.clone(),
         random: Random::new(sim.seed().wrapping_mul(31).wrapping_add(number as u64)),
         number,
         sent: 0,
@@ -138,6 +139,7 @@ struct ProducerTask {
     ledger: Ledger,
     sim: Sim,
     address: String,
+    nsqd: String,
     random: Random,
     number: usize,
     sent: usize,
@@ -175,7 +177,13 @@ impl ProducerTask {
         let sent = Instant::now();
         for body in &bodies {
             let not_before = (!delay.is_zero()).then(|| sent + delay);
-            let publish = Publish { topic: self.plan.topic.clone(), sent, not_before, outcome: Outcome::Unknown };
+            let publish = Publish {
+                topic: self.plan.topic.clone(),
+                to: vec![self.nsqd.clone()],
+                sent,
+                not_before,
+                outcome: Outcome::Unknown,
+            };
             self.ledger.open().published.insert(body.clone(), publish);
         }
         let answer = async {
@@ -250,7 +258,7 @@ impl ConsumerTask {
         let (address, topic, channel) = (self.nsqd.address(), &self.plan.topic, &self.plan.channel);
         let connecting = Consumer::connect(&address, Some(&identify), topic, channel);
         let mut consumer = timeout(PATIENCE, connecting).await.map_err(|_| io::ErrorKind::TimedOut)??;
-        let life = self.nsqd.life();
+        let life = self.nsqd.machine.life();
         consumer.ready(self.plan.rdy);
         let mut work = Work::new();
         loop {
@@ -285,7 +293,7 @@ impl ConsumerTask {
         entries.deliveries.push(Delivery {
             topic: self.plan.topic.clone(),
             channel: self.plan.channel.clone(),
-            node: (self.nsqd.name.clone(), life),
+            node: (self.nsqd.machine.name.clone(), life),
             consumer: (self.number, self.connection),
             at: now,
             id: message.id,

@@ -21,21 +21,26 @@ pub struct Entries {
     pub published: BTreeMap<Bytes, Publish>,
     /// In the order in which they came.
     pub deliveries: Vec<Delivery>,
-    /// (topic, channel) to the bodies that were in a dead node's memory only.
-    pub excused: BTreeMap<(String, String), BTreeSet<Bytes>>,
+    /// Of each nsqd's topics and channels, the bodies that were in its memory only when it died.
+    pub excused: BTreeMap<Place, BTreeSet<Bytes>>,
     /// Operators' actions that drop messages or channels.
     pub drops: Vec<Drop>,
     /// Spans in which a channel had to be silent, or a topic to keep what it got.
     pub pauses: Vec<Pause>,
     /// Channels that existed, and since when for sure.
-    pub channels: BTreeMap<(String, String), Instant>,
+    pub channels: BTreeMap<Place, Instant>,
 }
+
+/// An nsqd, a topic, a channel; the channel is empty for what its topic has not given to channels.
+pub type Place = (String, String, String);
 
 /// A message that a producer sent.
 #[derive(Clone, Debug)]
 pub struct Publish {
     /// Where to.
     pub topic: String,
+    /// The nsqds any of which may have taken it.
+    pub to: Vec<String>,
     /// When it was sent.
     pub sent: Instant,
     /// Not to be delivered before that.
@@ -64,7 +69,7 @@ pub struct Delivery {
     pub channel: String,
     /// Which nsqd, and which of its lives.
     pub node: (String, u64),
-    /// Which consumer, and which of its connections.
+    /// Which consumer, and which of its connections or lives.
     pub consumer: (usize, u64),
     /// When it came.
     pub at: Instant,
@@ -92,6 +97,8 @@ pub enum Fate {
 /// An operator dropped messages: what was sent before the action's end may be lost.
 #[derive(Clone, Debug)]
 pub struct Drop {
+    /// On this nsqd.
+    pub node: String,
     /// From this topic.
     pub topic: String,
     /// From this channel, or from the topic before its channels.
@@ -119,5 +126,13 @@ impl Ledger {
     /// Opens it; nobody else can read or write meanwhile.
     pub fn open(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    /// From now on the nsqd owes the channel what it accepts for the topic.
+    pub fn channel_exists(&mut self, nsqd: &str, topic: &str, channel: &str) {
+        let place = (nsqd.to_owned(), topic.to_owned(), channel.to_owned());
+        self.channels.entry(place).or_insert_with(Instant::now);
     }
 }

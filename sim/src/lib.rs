@@ -15,9 +15,13 @@ pub mod cluster;
 #[cfg(madsim)]
 pub mod disk;
 #[cfg(madsim)]
+pub mod fleet;
+#[cfg(madsim)]
 pub mod ledger;
 #[cfg(madsim)]
 pub mod runner;
+#[cfg(madsim)]
+pub mod topology;
 #[cfg(madsim)]
 pub mod trace;
 #[cfg(madsim)]

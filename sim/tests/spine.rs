@@ -46,7 +46,7 @@ fn partitions() {
         world.sim.net().all_links().loss(loss);
         while world.producing() {
             sleep(world.up_to(Duration::from_secs(5))).await;
-            let (client, nsqd) = (world.any_client(), world.nsqd.node);
+            let (client, nsqd) = (world.any_client(), world.nsqd.machine.node);
             let net = world.sim.net().clone();
             match world.random.below(4) {
                 0 => {
@@ -116,7 +116,7 @@ async fn operate(world: &mut World) {
         1 => cluster.drop(nsqd, &topic, Some(channel), true).await,
         2 => cluster.drop(nsqd, &topic, None, false).await,
         3 => cluster.drop(nsqd, &topic, None, true).await,
-        4 => nsqd.skew(world.random.below(7_200_000_000_000) as i64 - 3_600_000_000_000),
+        4 => nsqd.machine.skew(world.random.below(7_200_000_000_000) as i64 - 3_600_000_000_000),
         5 => cluster.create(nsqd, "unused", &["one", "two"]).await,
         6 => cluster.pause(nsqd, &topic, None, span).await,
         _ => cluster.pause(nsqd, &topic, Some(channel), span).await,

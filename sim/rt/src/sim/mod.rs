@@ -191,6 +191,14 @@ impl Net {
         Links::new(self, pairs.filter(|(a, b)| a != b).collect())
     }
 
+    /// The directions that lead out of a set of machines, into it, or both.
+    pub fn border(&self, nodes: &[NodeId], out: bool, into: bool) -> Links {
+        let others: Vec<_> = self.with(|state| state.hosts.keys().copied().filter(|id| !nodes.contains(id)).collect());
+        let pairs = nodes.iter().flat_map(|a| others.iter().map(move |b| (*a, *b)));
+        let directions = pairs.flat_map(|(a, b)| [out.then_some((a, b)), into.then_some((b, a))]);
+        Links::new(self, directions.flatten().collect())
+    }
+
     /// All directions between all machines made so far.
     pub fn all_links(&self) -> Links {
         let nodes: Vec<_> = self.with(|state| state.hosts.keys().copied().collect());
