@@ -51,8 +51,11 @@ pub struct Topology {
 
 /// Two looks at something that is to come about.
 const LOOK: Duration = Duration::from_millis(100);
-/// After healing, all that was accepted has been finished by then.
-const DRAINED: Duration = Duration::from_secs(180);
+/// A publish has been answered by then.
+const ANSWERED: Duration = Duration::from_secs(180);
+/// While there is something to deliver, something is delivered within that time: longer than any timeout or pause. How long
+/// all of it takes depends on how little a consumer wants at a time.
+const MOVING: Duration = Duration::from_secs(120);
 /// A frame may come in several packets and reads.
 const FRAME: Duration = Duration::from_millis(10);
 /// Publishes go on for so long when everyone has found everyone.
@@ -267,10 +270,10 @@ impl Topology {
         sleep(AFTERGLOW).await;
         self.sim.note("enough");
         self.signals.enough();
-        self.within(DRAINED, || self.signals.producing().then(|| "a publish without an answer".into())).await;
+        self.within(ANSWERED, || self.signals.producing().then(|| "a publish without an answer".into())).await;
         self.sim.note("calm");
         self.signals.calm_down();
-        self.within(DRAINED, || self.undrained()).await;
+        self.drain().await;
         // What was drained at the servers may still be on its way to the ledger.
         sleep(Duration::from_secs(2)).await;
         let entries = self.cluster.ledger.open();
@@ -295,6 +298,18 @@ impl Topology {
         let started = Instant::now();
         while let Some(what) = amiss() {
             assert!(started.elapsed() < bound, "after {bound:?}: {what}");
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Looks until nothing is left.
+    async fn drain(&self) {
+        let (mut count, mut since) = (self.deliveries(), Instant::now());
+        while let Some(what) = self.undrained() {
+            if self.deliveries() > count {
+                (count, since) = (self.deliveries(), Instant::now());
+            }
+            assert!(since.elapsed() < MOVING, "nothing has come for {MOVING:?}: {what}");
             sleep(LOOK).await;
         }
     }
