@@ -11,7 +11,7 @@ use crate::version;
 use nsq_core::options::Options;
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
-use nsq_net::http::{Identity, Live, Setting};
+use nsq_net::http::{Identity, Live, Patience, Setting};
 use nsq_net::server::{Config, Listeners, Server};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -68,6 +68,10 @@ pub async fn start(mut options: NsqdOptions, data_path: &Path, level: LevelHandl
         options: core_options(&options),
         mem_queue_bytes: usize::try_from(options.mem_queue_bytes).unwrap_or(usize::MAX),
         lookupd_tcp_addresses: options.nsqlookupd_tcp_addresses.clone(),
+        http_client: Patience {
+            connect: options.http_client_connect_timeout,
+            request: options.http_client_request_timeout,
+        },
         identity: Identity {
             broadcast_address: options.broadcast_address.clone(),
             hostname: daemon::hostname(),

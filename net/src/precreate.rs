@@ -4,6 +4,7 @@
 //! and whatever has been answered in time is handed to the topic: it starts, with or without them.
 
 use crate::broker::Broker;
+use crate::http::Patience;
 use crate::http::fetch;
 use crate::lookups::Standing;
 use crate::topics::SharedTopic;
@@ -21,29 +22,34 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// How long a topic waits, all together.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// How long for an nsqlookupd that has lost its connection to us: likely it will not answer this either.
+/// How long a topic waits for an nsqlookupd that has lost its connection to us: likely it will not answer this either.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 /// For how many topics nsqlookupds are asked at a time.
 const TOPICS_AT_A_TIME: usize = 16;
 
-/// The task: takes care of new topics until it is dropped; `visits` ends what it has begun.
-pub(crate) async fn run(broker: Arc<Broker>, visits: Arc<Visits>) {
+/// The task: takes care of new topics until it is dropped; `visits` ends what it has begun. A topic waits no longer than
+/// one request may take.
+pub(crate) async fn run(broker: Arc<Broker>, visits: Arc<Visits>, patience: Patience) {
     let turns = Arc::new(Semaphore::new(TOPICS_AT_A_TIME));
     loop {
         for topic in broker.lookups.take_new_topics() {
-            tokio::spawn(start(Arc::clone(&broker), topic, Arc::clone(&turns), visits.begin()));
+            tokio::spawn(start(Arc::clone(&broker), topic, Arc::clone(&turns), patience, visits.begin()));
         }
         broker.lookups.topic_is_new.notified().await;
     }
 }
 
-async fn start(broker: Arc<Broker>, topic: Arc<SharedTopic>, turns: Arc<Semaphore>, mut visit: Visit) {
+async fn start(
+    broker: Arc<Broker>,
+    topic: Arc<SharedTopic>,
+    turns: Arc<Semaphore>,
+    patience: Patience,
+    mut visit: Visit,
+) {
     let channels = tokio::select! {
         biased;
         () = visit.told_to_end() => return,
-        channels = ask_all(&broker, topic.name(), &turns) => channels,
+        channels = ask_all(&broker, topic.name(), &turns, patience) => channels,
     };
     let mut batch = VecDeque::from([Input::Channels(channels.into_iter().collect())]);
     // A topic that was deleted in the meantime needs no channels.
@@ -51,32 +57,32 @@ async fn start(broker: Arc<Broker>, topic: Arc<SharedTopic>, turns: Arc<Semaphor
 }
 
 /// What all nsqlookupds together know of, as far as they answer in time.
-async fn ask_all(broker: &Broker, topic: &TopicName, turns: &Semaphore) -> BTreeSet<ChannelName> {
-    let deadline = Instant::now() + PATIENCE;
-    let asked = async {
-        let _turn = turns.acquire().await;
+async fn ask_all(broker: &Broker, topic: &TopicName, turns: &Semaphore, patience: Patience) -> BTreeSet<ChannelName> {
+    let deadline = Instant::now() + patience.request;
+    let turn = async {
+        let turn = turns.acquire().await;
         // Right after the start there may be some that have not been reached yet.
         let mut standings = broker.lookups.standings();
         let _ = standings.wait_for(|standings| standings.values().all(|standing| !standing.is_untried)).await;
+        turn
     };
-    if tokio::time::timeout_at(deadline, asked).await.is_err() {
+    let Ok(_turn) = tokio::time::timeout_at(deadline, turn).await else {
         tracing::warn!("TOPIC({topic}): starts without asking the nsqlookupds, there was no time for it");
         return BTreeSet::new();
-    }
+    };
     let standings = broker.lookups.standings().borrow().clone();
     let answers = standings.values().filter_map(|Standing { is_connected, http_address, .. }| {
-        let patience = if *is_connected { PATIENCE } else { LITTLE_PATIENCE };
-        let deadline = deadline.min(Instant::now() + patience);
-        http_address.as_deref().map(|address| Box::pin(ask(address, topic, deadline)))
+        let deadline = if *is_connected { deadline } else { deadline.min(Instant::now() + LITTLE_PATIENCE) };
+        http_address.as_deref().map(|address| Box::pin(ask(address, topic, patience, deadline)))
     });
     all(answers.collect()).await.into_iter().flatten().collect()
 }
 
 /// What one nsqlookupd knows; nothing if it fails, and a line in the log.
-async fn ask(address: &str, topic: &TopicName, deadline: Instant) -> BTreeSet<ChannelName> {
+async fn ask(address: &str, topic: &TopicName, patience: Patience, deadline: Instant) -> BTreeSet<ChannelName> {
     // The one character in a name that means something in a URL.
     let target = format!("/channels?topic={}", topic.as_str().replace('#', "%23"));
-    let answer = match tokio::time::timeout_at(deadline, fetch::get(address, &target)).await {
+    let answer = match tokio::time::timeout_at(deadline, fetch::get(address, &target, patience)).await {
         Ok(Ok((StatusCode::OK, body))) => channels(&body),
         Ok(Ok((status, _))) => Err(format!("it answered {status}")),
         Ok(Err(error)) => Err(error.to_string()),

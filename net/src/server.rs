@@ -6,7 +6,7 @@
 use crate::broker::Broker;
 use crate::conn;
 use crate::env::Env;
-use crate::http::{self, Api, Http, Identity, LookupdAddresses, Setting};
+use crate::http::{self, Api, Http, Identity, LookupdAddresses, Patience, Setting};
 use crate::listen::accept;
 use crate::metadata;
 use crate::peers;
@@ -32,6 +32,8 @@ pub struct Config {
     pub mem_queue_bytes: usize,
     /// `--lookupd-tcp-address`: the nsqlookupds to be told of all topics and channels.
     pub lookupd_tcp_addresses: Vec<String>,
+    /// For nsqlookupds that are asked for the channels of a new topic.
+    pub http_client: Patience,
     /// What `/info` and nsqlookupds are told.
     pub identity: Identity,
     /// What `/config/KEY` tells.
@@ -66,7 +68,7 @@ impl Server {
         let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
             tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
-            tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting))),
+            tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting), config.http_client)),
             tokio::spawn(Timers::run(Arc::clone(&broker))),
             tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
                 conn::serve(broker, stream, peer.to_string()).await;

@@ -8,7 +8,7 @@ use nsq_core::time::Timestamp;
 use nsq_net::client::plain::{Consumer, Event};
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
-use nsq_net::http::{Identity, Live, Setting};
+use nsq_net::http::{Identity, Live, Patience, Setting};
 use nsq_net::server::{Config, Listeners, Server};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -213,6 +213,7 @@ impl Nsqd {
             options,
             mem_queue_bytes,
             lookupd_tcp_addresses: Vec::new(),
+            http_client: Patience::default(),
             identity: Identity::default(),
             settings,
         };

@@ -1,22 +1,15 @@
 //! Asking a nsqlookupd which nsqds have a topic. What may be wrong with the answer is told in words.
 
-use crate::http::fetch;
+use crate::http::fetch::{self, Patience};
 use hyper::StatusCode;
 use nsq_core::client::lookup;
 use nsq_core::name::TopicName;
-use std::time::Duration;
-use tokio::time::timeout;
-
-/// How long it may take.
-const LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn nsqds(address: &str, topic: &TopicName) -> Result<Vec<String>, String> {
     // The one character of names that means something else in a query.
     let target = format!("/lookup?topic={}", topic.as_str().replace('#', "%23"));
-    let (status, body) = match timeout(LIMIT, fetch::get(address, &target)).await {
-        Ok(answer) => answer.map_err(|error| error.to_string())?,
-        Err(_) => return Err(format!("no answer within {LIMIT:?}")),
-    };
+    let answer = fetch::get(address, &target, Patience::default()).await;
+    let (status, body) = answer.map_err(|error| error.to_string())?;
     match status {
         StatusCode::OK => lookup::parse(&body).map_err(|error| error.to_string()),
         // Nobody has published yet.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 pub(crate) use config::LookupdAddresses;
 pub use config::{Live, Setting};
 pub(crate) use connection::serve;
+pub use fetch::Patience;
 pub(crate) use query::Query;
 pub(crate) use respond::{Answer, Failure};
 pub(crate) use router::{Entry, GET, POST};

@@ -5,7 +5,7 @@ use nsq_core::time::Timestamp;
 use nsq_net::client::{Consumer, ConsumerBuilder, Event, Message, Producer, ProducerBuilder};
 use nsq_net::disk::Directory;
 use nsq_net::env::Env;
-use nsq_net::http::Identity;
+use nsq_net::http::{Identity, Patience};
 use nsq_net::listen::Listeners;
 use nsq_net::{lookupd, server};
 use std::collections::BTreeMap;
@@ -45,6 +45,7 @@ impl Nsqd {
             options: self.options.clone(),
             mem_queue_bytes: usize::MAX,
             lookupd_tcp_addresses: Vec::new(),
+            http_client: Patience::default(),
             identity: Identity::default(),
             settings: BTreeMap::new(),
         };

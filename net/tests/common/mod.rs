@@ -6,7 +6,7 @@ use nsq_core::options::Options;
 use nsq_core::time::Timestamp;
 use nsq_net::disk::{Directory, Disk};
 use nsq_net::env::Env;
-use nsq_net::http::Identity;
+use nsq_net::http::{Identity, Patience};
 use nsq_net::server::{Config, Listeners, Server};
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -63,6 +63,7 @@ impl Nsqd {
             options,
             mem_queue_bytes,
             lookupd_tcp_addresses,
+            http_client: Patience::default(),
             identity: Identity { broadcast_address: "127.0.0.1".into(), ..Identity::default() },
             settings: BTreeMap::new(),
         };

@@ -9,7 +9,7 @@ use nsq_core::options::Options;
 use nsq_core::topic::stats::ConsumerStats;
 use nsq_net_sim::broker::Broker;
 use nsq_net_sim::env::Env;
-use nsq_net_sim::http::Identity;
+use nsq_net_sim::http::{Identity, Patience};
 use nsq_net_sim::server::{Config, Listeners, Server};
 use nsq_sim_rt::sync::Notify;
 use std::collections::BTreeMap;
@@ -148,6 +148,7 @@ async fn serve(cluster: Cluster, name: String, shared: Shared, config: NsqdConfi
         options: config.options,
         mem_queue_bytes: 1 << 30,
         lookupd_tcp_addresses: config.lookupds,
+        http_client: Patience::default(),
         identity,
         settings: BTreeMap::new(),
     };
