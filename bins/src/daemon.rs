@@ -73,10 +73,13 @@ pub fn block_on<F: Future<Output = Result<(), String>>>(
     raise_file_limit();
     let failed = |error: io::Error| instantiate(program, &os_error(&error));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
-    runtime.block_on(async {
+    let served = runtime.block_on(async {
         let stopped = stopped().map_err(|error| format!("cannot listen to signals - {}", os_error(&error)))?;
         serve(Box::pin(stopped)).await
-    })
+    });
+    // Everything has ended in order; what may be left is a name being looked up, and that can take half a minute.
+    runtime.shutdown_background();
+    served
 }
 
 /// Completes when the daemon is told to stop.

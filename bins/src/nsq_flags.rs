@@ -15,7 +15,7 @@ crate::options! {
     pub struct NsqOptions(host: &str);
 
     version: bool = false, "version", "print version string", command_line_only();
-    log_level: Level = Level::Info, "log-level", "what to log: debug, info, warn, error or fatal";
+    log_level: Level = Level::Warn, "log-level", "what to log: debug, info, warn, error or fatal";
 
     data_path: String = "nsq-data".into(), "data-path", "directory to keep nsqd's data in, created if there is none";
     broadcast_address: String = host.to_owned(), "broadcast-address",

@@ -13,7 +13,6 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 
-pub use crate::lookup_peer::fuzz::lookup_replies;
 pub use crate::lookupd::fuzz::lookupd;
 pub use crate::topic::fuzz::topic;
 
@@ -26,6 +25,19 @@ pub fn session(data: &[u8]) {
     let whole = Conversation::new(&options, stream, [stream.len()]);
     let cut = Conversation::new(&options, stream, sizes.iter().map(|size| usize::from(*size).max(1)));
     assert_eq!(whole, cut, "pieces of {sizes:?}");
+}
+
+/// Whatever nsqlookupd says: to nsqd, and of the nsqds that have a topic. After the first byte, see
+/// [`lookup_peer`](crate::lookup_peer), the bytes are also a whole answer to `/lookup`.
+pub fn lookup_replies(data: &[u8]) {
+    crate::lookup_peer::fuzz::lookup_replies(data);
+    let Ok(nsqds) = crate::client::lookup::parse(data.get(1..).unwrap_or_default()) else { return };
+    assert!(nsqds.len() <= crate::client::lookup::PRODUCERS_MAX);
+    for nsqd in nsqds {
+        let (host, port) = nsqd.rsplit_once(':').expect("host:port");
+        assert!((1..=257).contains(&host.len()) && !host.contains(char::is_whitespace), "{nsqd:?}");
+        assert!(port.parse::<u16>().is_ok_and(|port| port > 0), "{nsqd:?}");
+    }
 }
 
 /// Any body of IDENTIFY is answered, by a fatal error or a reply.
@@ -126,6 +138,7 @@ mod tests {
         lookup_replies(b"\x02\x01\x05\0\0\0\x02{}\0\0\0\x02OK\0\0\0\x02OK");
         lookup_replies(b"\x00\xff\xff\xff\xffOK");
         lookup_replies(b"\x00{\"channels\":[\"a\",\"b#ephemeral\",\"\"]}");
+        lookup_replies(b"\x00{\"producers\":[{\"broadcast_address\":\"::1\",\"tcp_port\":1},{\"tcp_port\":2}]}");
     }
 
     #[test]

@@ -133,7 +133,8 @@ impl Node {
         }
     }
 
-    fn answer_when_saved(&mut self, conn: ConnId, slot: Slot, out: &mut Vec<NodeEffect>) {
+    /// Answers when everything that has happened so far is on disk, or could not be written.
+    pub fn answer_when_saved(&mut self, conn: ConnId, slot: Slot, out: &mut Vec<NodeEffect>) {
         if self.is_saved() {
             out.push(NodeEffect::Reply { conn, slot, result: Ok(()) });
         } else {

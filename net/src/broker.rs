@@ -183,15 +183,19 @@ impl Broker {
     /// If the process ends before.
     pub async fn create_topic(&self, name: &TopicName) -> Result<(), Refusal> {
         let input = |from, slot| Input::Admin { from, slot, action: Admin::CreateTopic };
-        self.ask(|| Some(self.topic(name)), input).await.unwrap_or(Err(Refusal::Exiting))
+        self.ask(|| Some(self.topic(name)), input).await.unwrap_or(Err(Refusal::Exiting))?;
+        self.saved_so_far().await;
+        Ok(())
     }
 
     /// How each nsqlookupd on the list stands, by address; for tests and the simulator.
     pub fn lookupds(&self) -> BTreeMap<String, Standing> {
-        let mut standings = self.lookups.standings().borrow().clone();
         let position = self.look_up(Directory::position);
-        standings.values_mut().for_each(|standing| standing.is_registered = standing.registered == Some(position));
-        standings
+        let stand = |(address, standing): (&String, &Standing)| {
+            let is_registered = standing.registered == Some(position);
+            (address.clone(), Standing { is_registered, ..standing.clone() })
+        };
+        self.lookups.list().borrow().standings().map(stand).collect()
     }
 
     /// Looks at the directory.
@@ -208,12 +212,25 @@ impl Broker {
         self.ask(|| Some(self.topic(topic)), input).await.unwrap_or(Err(Refusal::Exiting))
     }
 
-    /// Does what an operator asks for and waits until it is done; `None` if there is no such topic.
+    /// Does what an operator asks for, and waits until it is done and as durable as the disk allows; `None` if there is
+    /// no such topic.
     ///
     /// # Errors
     /// The topic's refusal.
     pub async fn administer(&self, topic: &TopicName, action: Admin) -> Option<Result<(), Refusal>> {
-        self.ask(|| self.find(topic), |from, slot| Input::Admin { from, slot, action }).await
+        let result = self.ask(|| self.find(topic), |from, slot| Input::Admin { from, slot, action }).await;
+        self.saved_so_far().await;
+        result
+    }
+
+    /// Waits until `nsqd.dat` has everything that has happened so far, or could not be written, which is in the log.
+    async fn saved_so_far(&self) {
+        let asker = self.asker();
+        let mut effects = Vec::new();
+        self.node().answer_when_saved(asker.conn, Slot(0), &mut effects);
+        self.perform(effects);
+        // What was done is done; like upstream, only a pause that could not be saved is an error.
+        let _ = asker.answer(&mut Mail::default()).await;
     }
 
     /// Asks a topic for something on behalf of no connection, and waits for the answer.
@@ -222,8 +239,7 @@ impl Broker {
         topic: impl Fn() -> Option<Arc<SharedTopic>>,
         input: impl FnOnce(ConnId, Slot) -> Input,
     ) -> Option<Result<(), Refusal>> {
-        let conn = self.next_conn();
-        let asker = Asker { broker: self, conn, outbox: Arc::clone(&self.connected(conn).outbox) };
+        let asker = self.asker();
         let mut mail = Mail::default();
         let mut batch = VecDeque::from([input(asker.conn, Slot(0))]);
         while !batch.is_empty() {
@@ -231,7 +247,12 @@ impl Broker {
             // A topic that was deleted in the meantime leaves the batch as it was.
             let _ = topic()?.submit(self, &mut batch, Some(caller));
         }
-        Some(poll_fn(|cx| asker.poll_answer(cx, &mut mail)).await)
+        Some(asker.answer(&mut mail).await)
+    }
+
+    fn asker(&self) -> Asker<'_> {
+        let conn = self.next_conn();
+        Asker { broker: self, conn, outbox: Arc::clone(&self.connected(conn).outbox) }
     }
 
     /// All topics, or the one of that name, sorted by name; see [`Topic::stats`].
@@ -370,6 +391,10 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
+    async fn answer(&self, mail: &mut Mail) -> Result<(), Refusal> {
+        poll_fn(|cx| self.poll_answer(cx, mail)).await
+    }
+
     fn poll_answer(&self, cx: &Context<'_>, mail: &mut Mail) -> Poll<Result<(), Refusal>> {
         loop {
             for (_, event) in mail.events.drain(..) {

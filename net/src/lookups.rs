@@ -11,13 +11,32 @@ use tokio::sync::{Notify, watch};
 
 /// See the module's documentation.
 pub(crate) struct Lookups {
-    /// As `/config/nsqlookupd_tcp_addresses` shows it, JSON's null included.
-    addresses: watch::Sender<Option<Vec<String>>>,
-    standings: watch::Sender<BTreeMap<String, Standing>>,
+    list: watch::Sender<List>,
     /// The number of the last change of the directory.
     pub(crate) news: watch::Sender<u64>,
     new_topics: Mutex<Vec<Arc<SharedTopic>>>,
     pub(crate) topic_is_new: Notify,
+}
+
+/// Which there are, and how they stand.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct List {
+    /// As `/config/nsqlookupd_tcp_addresses` shows it, JSON's null included.
+    pub(crate) addresses: Option<Vec<String>>,
+    /// By address; of one that was taken off the list, until its task has ended.
+    standings: BTreeMap<String, Standing>,
+}
+
+impl List {
+    /// Whether that one is on the list.
+    pub(crate) fn has(&self, address: &str) -> bool {
+        self.addresses.iter().flatten().any(|listed| listed == address)
+    }
+
+    /// How those on the list stand.
+    pub(crate) fn standings(&self) -> impl Iterator<Item = (&String, &Standing)> {
+        self.standings.iter().filter(|(address, _)| self.has(address))
+    }
 }
 
 /// How an nsqlookupd stands.
@@ -39,8 +58,7 @@ impl Lookups {
     /// There are none.
     pub(crate) fn new() -> Self {
         Self {
-            addresses: watch::Sender::new(None),
-            standings: watch::Sender::new(BTreeMap::new()),
+            list: watch::Sender::new(List::default()),
             news: watch::Sender::new(0),
             new_topics: Mutex::default(),
             topic_is_new: Notify::new(),
@@ -48,45 +66,51 @@ impl Lookups {
     }
 
     /// The list as it is and as it will be.
-    pub(crate) fn addresses(&self) -> watch::Receiver<Option<Vec<String>>> {
-        self.addresses.subscribe()
-    }
-
-    /// The standings as they are and as they will be.
-    pub(crate) fn standings(&self) -> watch::Receiver<BTreeMap<String, Standing>> {
-        self.standings.subscribe()
+    pub(crate) fn list(&self) -> watch::Receiver<List> {
+        self.list.subscribe()
     }
 
     /// Replaces the list. Peers that stay on it stay connected.
     pub(crate) fn configure(&self, addresses: Option<Vec<String>>) {
-        self.standings.send_modify(|standings| {
-            let mut before = std::mem::take(standings);
+        self.list.send_modify(|list| {
             for address in addresses.iter().flatten() {
                 let untried = || Standing { is_untried: true, ..Standing::default() };
-                let standing = before.remove(address).unwrap_or_else(untried);
-                standings.entry(address.clone()).or_insert(standing);
+                list.standings.entry(address.clone()).or_insert_with(untried);
             }
+            list.addresses = addresses;
         });
-        self.addresses.send_replace(addresses);
+    }
+
+    /// The tasks of those that are not on the list any more have ended.
+    pub(crate) fn forget_unlisted(&self) {
+        self.list.send_if_modified(|list| {
+            let mut standings = std::mem::take(&mut list.standings);
+            standings.retain(|address, _| list.has(address));
+            list.standings = standings;
+            false
+        });
     }
 
     /// A peer's standing may have changed.
     pub(crate) fn stands(&self, address: &str, standing: Standing) {
-        self.standings.send_if_modified(|standings| match standings.get_mut(address) {
+        self.list.send_if_modified(|list| match list.standings.get_mut(address) {
             Some(known) if *known != standing => {
                 *known = standing;
                 true
             }
-            // It is as it was, or has been taken off the list.
             _ => false,
         });
     }
 
     /// Whether a new topic has to wait for its channels. `None` if there are nsqlookupds, but none that could be asked.
     pub(crate) fn may_be_asked(&self) -> Option<bool> {
-        let standings = self.standings.borrow();
+        let list = self.list.borrow();
         let may = |standing: &Standing| standing.is_untried || standing.http_address.is_some();
-        if standings.values().any(may) { Some(true) } else { standings.is_empty().then_some(false) }
+        if list.standings().any(|(_, standing)| may(standing)) {
+            Some(true)
+        } else {
+            list.standings().next().is_none().then_some(false)
+        }
     }
 
     /// A topic was created that waits for its channels.

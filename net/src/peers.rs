@@ -18,16 +18,17 @@ use tokio::task::JoinHandle;
 
 /// The task: keeps a peer for each address on the list, until it is dropped, and the peers with it.
 pub(crate) async fn run(broker: Arc<Broker>, nsqd: Nsqd) {
-    let mut addresses = broker.lookups.addresses();
+    let mut list = broker.lookups.list();
     let mut peers: BTreeMap<String, Task> = BTreeMap::new();
     loop {
-        let listed: BTreeSet<String> = addresses.borrow_and_update().iter().flatten().cloned().collect();
+        let listed: BTreeSet<String> = list.borrow_and_update().addresses.iter().flatten().cloned().collect();
         peers.retain(|address, _| listed.contains(address));
+        broker.lookups.forget_unlisted();
         for address in listed {
             let start = || Task(tokio::spawn(Peer::new(&broker, &nsqd, address.clone()).run()));
             peers.entry(address.clone()).or_insert_with(start);
         }
-        if addresses.changed().await.is_err() {
+        if list.changed().await.is_err() {
             return;
         }
     }

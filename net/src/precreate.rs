@@ -62,16 +62,16 @@ async fn ask_all(broker: &Broker, topic: &TopicName, turns: &Semaphore, patience
     let turn = async {
         let turn = turns.acquire().await;
         // Right after the start there may be some that have not been reached yet.
-        let mut standings = broker.lookups.standings();
-        let _ = standings.wait_for(|standings| standings.values().all(|standing| !standing.is_untried)).await;
+        let mut list = broker.lookups.list();
+        let _ = list.wait_for(|list| list.standings().all(|(_, standing)| !standing.is_untried)).await;
         turn
     };
     let Ok(_turn) = tokio::time::timeout_at(deadline, turn).await else {
         tracing::warn!("TOPIC({topic}): starts without asking the nsqlookupds, there was no time for it");
         return BTreeSet::new();
     };
-    let standings = broker.lookups.standings().borrow().clone();
-    let answers = standings.values().filter_map(|Standing { is_connected, http_address, .. }| {
+    let list = broker.lookups.list().borrow().clone();
+    let answers = list.standings().filter_map(|(_, Standing { is_connected, http_address, .. })| {
         let deadline = if *is_connected { deadline } else { deadline.min(Instant::now() + LITTLE_PATIENCE) };
         http_address.as_deref().map(|address| Box::pin(ask(address, topic, patience, deadline)))
     });

@@ -27,7 +27,7 @@ fn shown(stdout: &str, name: &str, nth: usize) -> Option<String> {
 #[test]
 fn a_message_is_published_and_found_by_lookup() {
     let dir = tempfile::tempdir().unwrap();
-    let mut nsq = nsq(dir.path(), &[]);
+    let mut nsq = nsq(dir.path(), &["-log-level=info"]);
     let stdout = nsq.wait_for("addresses on stdout", |nsq| Some(nsq.stdout()).filter(|text| text.contains("consume ")));
     let [tcp, nsqd, lookupd] = [("nsqd", 0), ("nsqd", 1), ("nsqlookupd", 1)]
         .map(|(name, nth)| shown(&stdout, name, nth).unwrap_or_else(|| panic!("{name} is missing:\n{stdout}")));

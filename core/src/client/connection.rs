@@ -110,8 +110,9 @@ pub struct Connection {
     limits: Option<Limits>,
     open: bool,
     heard: Instant,
-    /// Bytes put out so far.
+    /// Bytes put out so far, and how many there were after the last NOP.
     put: u64,
+    nop: u64,
     refused: Option<String>,
 }
 
@@ -126,6 +127,7 @@ impl Connection {
             open: false,
             heard: now,
             put: 0,
+            nop: 0,
             refused: None,
         };
         let json = connection.settings.request();
@@ -154,7 +156,7 @@ impl Connection {
         }
     }
 
-    /// Takes in what was read: all complete frames.
+    /// Takes in what was read: all complete frames. `out` is to hold what was put there and has not been written yet.
     ///
     /// # Errors
     /// If the connection is over. Events before that are valid.
@@ -169,7 +171,7 @@ impl Connection {
         let most = self.settings.max_msg_size.saturating_add(4 + PAYLOAD_HEADER).max(FRAME_LEAST);
         while let Some(frame) = wire::decode_within(input, most).map_err(|error| Fault::Malformed(error.0))? {
             match frame {
-                Frame::Response(data) if data == wire::HEARTBEAT => self.put(out, wire::nop),
+                Frame::Response(data) if data == wire::HEARTBEAT => self.heartbeat(out),
                 Frame::Response(data) => self.replied(now, &data, events, out)?,
                 Frame::Error(text) => self.failed(&text, events)?,
                 Frame::Message(message) if self.open => events.push(Event::Message(message)),
@@ -216,13 +218,26 @@ impl Connection {
     }
 
     fn patience(&self) -> Duration {
-        if self.open { self.settings.heartbeat_interval * 2 } else { self.settings.connect_timeout }
+        match self.limits {
+            _ if self.open => self.settings.heartbeat_interval * 2,
+            Some(_) => self.settings.connect_timeout + TOPIC_PATIENCE,
+            None => self.settings.connect_timeout,
+        }
     }
 
     fn put(&mut self, out: &mut BytesMut, write: impl FnOnce(&mut BytesMut)) {
         let before = out.len();
         write(out);
         self.put += (out.len() - before) as u64;
+    }
+
+    /// One NOP that has not left yet, of what is in `out`, answers every heartbeat so far.
+    fn heartbeat(&mut self, out: &mut BytesMut) {
+        let left = self.put.saturating_sub(out.len() as u64);
+        if self.nop <= left {
+            self.put(out, wire::nop);
+            self.nop = self.put;
+        }
     }
 
     fn replied(
@@ -277,6 +292,8 @@ impl Connection {
     }
 }
 
+/// How much longer SUB may take: the nsqd of a new topic asks nsqlookupds for its channels first, for 5 s by default.
+const TOPIC_PATIENCE: Duration = Duration::from_secs(10);
 /// No negotiated limit makes replies impossible to read.
 const FRAME_LEAST: usize = 64 * 1024;
 /// So much of what nsqd said is passed on.

@@ -149,6 +149,8 @@ struct Flight {
 struct Conn {
     limits: Limits,
     closing: bool,
+    /// Messages that came though there was no room for them, and are held back or were given back.
+    surplus: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -236,7 +238,7 @@ impl Consumer {
             self.end(now, effects);
             self.due = self.next_deadline();
         } else {
-            self.due = self.due.into_iter().chain(self.next_expiry).chain(self.sharing.review()).min();
+            self.due = self.due.into_iter().chain(self.next_expiry).chain(self.sharing.soonest()).min();
         }
     }
 
@@ -290,7 +292,7 @@ impl Consumer {
         }
         self.discovery.opened(now, conn);
         self.sharing.connect(now, conn, limits.max_rdy, limits.round_trip);
-        self.conns.insert(conn, Conn { limits, closing: false });
+        self.conns.insert(conn, Conn { limits, closing: false, surplus: 0 });
         effects.push(Effect::Notice(Notice::Connected { nsqd: self.nsqd(conn) }));
     }
 
@@ -314,11 +316,22 @@ impl Consumer {
         let delivery = Delivery { conn, number: self.deliveries, message };
         if self.held.is_empty() && self.sharing.admit(now, conn) {
             self.deliver(now, delivery, effects);
+        } else if self.has_too_many(conn) {
+            effects.push(Effect::Disconnect(conn));
+            self.lost(now, conn, "it sends more messages than RDY allows".to_owned(), effects);
         } else if self.life == Life::Running {
             self.held.push_back((until, delivery));
         } else {
             effects.push(give_back(&delivery));
         }
+    }
+
+    /// Counts one more message for which there is no room. No RDY is above `max_in_flight`; as many again may have timed
+    /// out and have come anew.
+    fn has_too_many(&mut self, conn: ConnId) -> bool {
+        let Some(conn) = self.conns.get_mut(&conn) else { return false };
+        conn.surplus = conn.surplus.saturating_add(1);
+        conn.surplus > self.options.max_in_flight.saturating_mul(2)
     }
 
     fn deliver(&mut self, now: Instant, delivery: Delivery, effects: &mut Vec<Effect>) {
@@ -360,7 +373,8 @@ impl Consumer {
         let command = match answer {
             Answer::Finish => Command::Finish(id),
             Answer::Requeue { delay, .. } => {
-                Command::Requeue(id, delay.unwrap_or_else(|| self.requeue_delay(attempts)))
+                let delay = delay.unwrap_or_else(|| self.requeue_delay(attempts));
+                Command::Requeue(id, delay.min(LONGEST_DELAY))
             }
             Answer::Touch => Command::Touch(id),
         };
@@ -377,7 +391,7 @@ impl Consumer {
     }
 
     fn requeue_delay(&self, attempts: u16) -> Duration {
-        (self.options.requeue_delay * u32::from(attempts.max(1))).min(self.options.max_requeue_delay)
+        self.options.requeue_delay.saturating_mul(u32::from(attempts.max(1))).min(self.options.max_requeue_delay)
     }
 
     /// Returns whether that changes how much may be asked for.
@@ -427,6 +441,9 @@ impl Consumer {
                 break;
             }
             let (until, delivery) = self.held.pop_front().expect("it was just there");
+            if let Some(conn) = self.conns.get_mut(&delivery.conn) {
+                conn.surplus -= 1;
+            }
             if now < until {
                 self.deliver(now, delivery, effects);
             } else {
@@ -492,8 +509,15 @@ impl Consumer {
         assert!(self.flights.values().all(|flight| self.next_expiry.is_some_and(|next| next <= flight.deadline)));
         let here = |conn: &ConnId| self.conns.contains_key(conn);
         assert!(self.held.iter().all(|(_, delivery)| here(&delivery.conn)), "held back for nothing");
+        let surplus: usize = self.conns.values().map(|conn| conn.surplus as usize).sum();
+        assert!(self.life != Life::Running || surplus == self.held.len(), "{surplus} held back");
+        let next = self.next_deadline();
+        assert!(next.is_none_or(|next| self.due.is_some_and(|due| due <= next)), "{:?} is after {next:?}", self.due);
     }
 }
+
+/// The longest delay of REQ that is asked for; nsqd allows an hour by default.
+const LONGEST_DELAY: Duration = Duration::from_millis(u32::MAX as u64);
 
 /// A message that was never handed out goes back at once.
 const fn give_back(delivery: &Delivery) -> Effect {

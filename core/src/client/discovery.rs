@@ -64,6 +64,8 @@ struct Nsqd {
     state: State,
     /// In a row.
     failures: u32,
+    /// Its connection was of use.
+    proved: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -94,14 +96,18 @@ pub(super) struct Discovery {
     random: Random,
 }
 
+impl Nsqd {
+    const fn new(now: Instant, configured: bool) -> Self {
+        Self { configured, state: State::Down(now), failures: 0, proved: false }
+    }
+}
+
 impl Discovery {
     /// Knows the configured nsqds, and is due at once.
     pub(super) fn new(now: Instant, sources: Sources, seed: u64) -> Self {
         let configured = sources.nsqds.iter().cloned();
         Self {
-            nsqds: configured
-                .map(|address| (address, Nsqd { configured: true, state: State::Down(now), failures: 0 }))
-                .collect(),
+            nsqds: configured.map(|address| (address, Nsqd::new(now, true))).collect(),
             lookupds: sources.lookupds.iter().map(|_| Lookupd::default()).collect(),
             addresses: BTreeMap::new(),
             next_conn: 1,
@@ -133,8 +139,7 @@ impl Discovery {
         lookupd.listed = nsqds.into_iter().collect();
         for address in &lookupd.listed {
             if !self.nsqds.contains_key(address) && self.nsqds.len() < NSQDS_MAX {
-                let nsqd = Nsqd { configured: false, state: State::Down(now), failures: 0 };
-                self.nsqds.insert(address.clone(), nsqd);
+                self.nsqds.insert(address.clone(), Nsqd::new(now, false));
             }
         }
     }
@@ -153,14 +158,31 @@ impl Discovery {
         }
     }
 
+    /// A connection was of use: however soon it is lost, that is its nsqd's first failure.
+    pub(super) fn proved(&mut self, conn: ConnId) {
+        if let Some(nsqd) = self.addresses.get(&conn).and_then(|address| self.nsqds.get_mut(address)) {
+            nsqd.proved = true;
+        }
+    }
+
+    /// Whether a connection can be used.
+    pub(super) fn is_up(&self, conn: ConnId) -> bool {
+        let nsqd = self.addresses.get(&conn).and_then(|address| self.nsqds.get(address));
+        nsqd.is_some_and(|nsqd| matches!(nsqd.state, State::Up(..)))
+    }
+
     /// A connection is over, or could not be made. Returns when it is tried again, if it is.
     pub(super) fn lost(&mut self, now: Instant, conn: ConnId) -> Option<Duration> {
         let address = self.addresses.remove(&conn)?;
         let listed = self.lookupds.iter().any(|lookupd| lookupd.listed.contains(&address));
         let nsqd = self.nsqds.get_mut(&address)?;
-        let lasted = matches!(nsqd.state, State::Up(_, since) if now.since(since) >= LASTING);
+        let up_since = if let State::Up(_, since) = nsqd.state { Some(since) } else { None };
+        let lasted = core::mem::take(&mut nsqd.proved) || up_since.is_some_and(|since| now.since(since) >= LASTING);
         nsqd.failures = if lasted { 1 } else { nsqd.failures.saturating_add(1) };
-        self.ask_soon(now);
+        if up_since.is_some() {
+            // An attempt that failed is no news.
+            self.ask_soon(now);
+        }
         let nsqd = self.nsqds.get_mut(&address)?;
         if !nsqd.configured && !listed && nsqd.failures > LAST_TRIES {
             self.nsqds.remove(&address);
@@ -209,8 +231,8 @@ impl Discovery {
     }
 
     fn interval(&mut self) -> Duration {
-        let jitter = self.sources.poll_interval * u32::from(self.sources.poll_jitter) / 100;
-        self.sources.poll_interval + up_to(jitter, &mut self.random)
+        let jitter = self.sources.poll_interval.saturating_mul(u32::from(self.sources.poll_jitter)) / 100;
+        self.sources.poll_interval.saturating_add(up_to(jitter, &mut self.random))
     }
 
     /// Asserts what always holds.

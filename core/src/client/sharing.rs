@@ -225,9 +225,9 @@ impl Sharing {
         self.changed
     }
 
-    /// When the use of credit is looked at.
-    pub(super) const fn review(&self) -> Option<Instant> {
-        self.review
+    /// When to come back after messages came and went: this may be sooner than [`deadline`](Self::deadline) was before.
+    pub(super) fn soonest(&self) -> Option<Instant> {
+        self.review.into_iter().chain(self.turn_deadline()).min()
     }
 
     /// When to come back.

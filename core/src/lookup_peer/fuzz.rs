@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 /// Replies to IDENTIFY and all that follows, cut in two ways, do the same. The first byte tells how many bytes after it
 /// are sizes of pieces; the rest is the stream, or the answer to a question for channels.
-pub fn lookup_replies(data: &[u8]) {
+pub(crate) fn lookup_replies(data: &[u8]) {
     let Some((count, data)) = data.split_first() else { return };
     let (sizes, stream) = data.split_at(data.len().min(usize::from(*count)));
     let whole = conversation(stream, []);

@@ -154,6 +154,8 @@ impl LookupPeer {
         Some(match self.stage {
             Stage::Waiting(until) => until,
             Stage::Connecting(by) | Stage::Identifying(by) => by,
+            // With no room for a PING its time means nothing.
+            Stage::Talking(_) if self.unanswered == WINDOW => self.answer_by,
             Stage::Talking(_) if self.unanswered > 0 => self.ping_at.min(self.answer_by),
             Stage::Talking(_) => self.ping_at,
         })

@@ -5,7 +5,7 @@
 
 use super::clock::Clock;
 use super::consumer_builder::{ConsumerBuilder, GiveUp};
-use super::events::Listener;
+use super::events::{Listener, guarded};
 use super::line::{Line, Terms};
 use super::lookup;
 use super::message::Message;
@@ -218,6 +218,18 @@ impl Shared {
         }
     }
 
+    fn perform(self: &Arc<Self>, work: Work) {
+        match work {
+            Work::Ask(index, address) => drop(tokio::spawn(Arc::clone(self).ask(index, address))),
+            Work::Connect(id, line) => {
+                self.lock().serving += 1;
+                tokio::spawn(Arc::clone(self).serve(id, line));
+            }
+            Work::GiveUp(delivery, nsqd) => self.give_up(delivery, nsqd),
+            Work::Tell(notice) => self.listener.tell(&notice),
+        }
+    }
+
     async fn serve(self: Arc<Self>, id: ConnId, line: Arc<Line>) {
         let terms = Terms { clock: self.clock, settings: Arc::clone(&self.settings), purpose: self.purpose.clone() };
         let events = |events: &mut Vec<Event>| {
@@ -246,7 +258,10 @@ impl Shared {
     async fn ask(self: Arc<Self>, index: usize, address: String) {
         let Purpose::Consume(topic, _) = &self.purpose else { return };
         let input = match lookup::nsqds(&address, topic).await {
-            Ok(nsqds) => Input::Listed(index, nsqds),
+            Ok(nsqds) => {
+                self.listener.recovered(&address);
+                Input::Listed(index, nsqds)
+            }
             Err(reason) => Input::NotListed(index, reason),
         };
         self.handle(input);
@@ -255,7 +270,7 @@ impl Shared {
     fn give_up(self: &Arc<Self>, delivery: Delivery, nsqd: Arc<str>) {
         let message = Message::new(delivery, nsqd, Arc::clone(self), Some(Answer::Finish));
         if let Some(take) = &self.give_up {
-            take(message);
+            guarded("on_give_up", || take(message));
         }
     }
 }
@@ -313,24 +328,18 @@ impl State {
 async fn keep_time(shared: Arc<Shared>) {
     shared.handle(Input::Tick);
     loop {
-        while let Some(work) = { shared.lock().work.pop_front() } {
-            match work {
-                Work::Ask(index, address) => drop(tokio::spawn(Arc::clone(&shared).ask(index, address))),
-                Work::Connect(id, line) => {
-                    shared.lock().serving += 1;
-                    tokio::spawn(Arc::clone(&shared).serve(id, line));
-                }
-                Work::GiveUp(delivery, nsqd) => shared.give_up(delivery, nsqd),
-                Work::Tell(notice) => shared.listener.tell(&notice),
+        let due = {
+            let mut state = shared.lock();
+            if let Some(work) = state.work.pop_front() {
+                drop(state);
+                shared.perform(work);
+                continue;
             }
-        }
-        let (due, stopped) = {
-            let state = shared.lock();
-            (state.machine.deadline(), state.stopped)
+            if state.stopped {
+                return;
+            }
+            state.machine.deadline()
         };
-        if stopped {
-            return;
-        }
         let far = Duration::from_secs(3600);
         let due = due.map_or_else(|| tokio::time::Instant::now() + far, |due| shared.clock.at(due));
         tokio::select! {

@@ -4,7 +4,7 @@ use super::Event;
 use super::consumer::Consumer;
 use super::error::BuildError;
 use super::events::Listener;
-use super::identity::{common_settings, random_seed, settle};
+use super::identity::{check_address, check_nsqd, common_settings, random_seed, settle};
 use super::message::Message;
 use nsq_core::client::connection::Purpose;
 use nsq_core::client::consumer::Options;
@@ -42,12 +42,10 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Finds nsqds by asking this nsqlookupd, `host:port` of HTTP. May be called for several: what any of them lists
+    /// Finds nsqds by asking this nsqlookupd, `host:port` of HTTP, with or without `http://`. May be called for several: what any of them lists
     /// counts.
     pub fn lookupd(mut self, address: impl Into<String>) -> Self {
-        let address = address.into();
-        let bare = address.strip_prefix("http://").unwrap_or(&address).trim_end_matches('/');
-        self.sources.lookupds.push(bare.to_string());
+        self.sources.lookupds.push(address.into());
         self
     }
 
@@ -64,14 +62,16 @@ impl ConsumerBuilder {
     }
 
     /// Deliveries of a message after which it is given up, 5 by default; 0 never gives up. A message that comes once more
-    /// goes to [`on_give_up`](Self::on_give_up) instead of [`Consumer::next`].
+    /// goes to [`on_give_up`](Self::on_give_up) instead of [`Consumer::next`]; without somebody to take it, nothing is ever
+    /// given up. What timed out because it was handled too late counts as delivered, also if [`Consumer::next`] has never
+    /// returned it.
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.options.max_attempts = attempts;
         self
     }
 
     /// Takes the messages that are given up, to publish them elsewhere, for example. A message that is dropped here is
-    /// finished; without this, they are just finished. It should be quick: spawn what takes time.
+    /// finished, unless by a panic: then it comes again. It should be quick: spawn what takes time.
     pub fn on_give_up(mut self, take: impl Fn(Message) + Send + Sync + 'static) -> Self {
         self.give_up = Some(Box::new(take));
         self
@@ -129,13 +129,23 @@ impl ConsumerBuilder {
     /// Begins to look for nsqds and to connect, in the background. To be called within a tokio runtime.
     ///
     /// # Errors
-    /// If topic or channel is no name, there is no address, or a setting is out of range.
+    /// If topic or channel is no name, there is no address or one that makes no sense, or a setting is out of range.
     pub fn build(mut self) -> Result<Consumer, BuildError> {
         settle(&mut self.settings)?;
         let topic = TopicName::new(&self.topic).ok_or_else(|| BuildError::BadTopic(self.topic.clone()))?;
         let channel = ChannelName::new(&self.channel).ok_or_else(|| BuildError::BadChannel(self.channel.clone()))?;
         if self.sources.nsqds.is_empty() && self.sources.lookupds.is_empty() {
             return Err(BuildError::NoAddress);
+        }
+        for lookupd in &mut self.sources.lookupds {
+            let bare = lookupd.strip_prefix("http://").unwrap_or(lookupd).trim_end_matches('/');
+            check_address(bare, "host:port of a nsqlookupd's HTTP, such as 127.0.0.1:4161")?;
+            *lookupd = bare.to_string();
+        }
+        self.sources.nsqds.iter().try_for_each(|nsqd| check_nsqd(nsqd))?;
+        if self.give_up.is_none() {
+            // What nobody takes would be lost.
+            self.options.max_attempts = 0;
         }
         let bad = [
             (self.options.max_in_flight == 0, "max_in_flight", "1 or more"),

@@ -68,6 +68,24 @@ pub(super) fn random_seed() -> u64 {
     RandomState::new().hash_one(0)
 }
 
+/// Checks the address of an nsqd.
+pub(super) fn check_nsqd(address: &str) -> Result<(), BuildError> {
+    check_address(address, "host:port of an nsqd's TCP, such as 127.0.0.1:4150")
+}
+
+/// What cannot be an address would fail for ever, in the background.
+pub(super) fn check_address(address: &str, expected: &'static str) -> Result<(), BuildError> {
+    let bad = || BuildError::BadAddress(address.to_string(), expected);
+    let (host, port) = address.rsplit_once(':').ok_or_else(bad)?;
+    let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let host_is_good = match ipv6 {
+        Some(ipv6) => ipv6.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(|char: char| char.is_whitespace() || ":/?#@[]\\".contains(char)),
+    };
+    let port_is_good = port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
+    if host_is_good && port_is_good { Ok(()) } else { Err(bad()) }
+}
+
 /// Fills in what was left out, and checks the rest.
 pub(super) fn settle(settings: &mut Settings) -> Result<(), BuildError> {
     if settings.hostname.is_empty() {

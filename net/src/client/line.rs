@@ -28,6 +28,8 @@ pub(super) struct Line {
 struct Queue {
     commands: VecDeque<Command>,
     closing: bool,
+    /// Why nothing more is to be said.
+    abandoned: Option<String>,
 }
 
 /// What a connection needs to know.
@@ -60,6 +62,12 @@ impl Line {
     /// Ends the connection after all that was said so far.
     pub(super) fn close(&self) {
         self.lock().closing = true;
+        self.wake.notify_one();
+    }
+
+    /// Ends the connection at once, whatever was said.
+    pub(super) fn abandon(&self, reason: String) {
+        self.lock().abandoned = Some(reason);
         self.wake.notify_one();
     }
 
@@ -111,6 +119,9 @@ impl Line {
         loop {
             let closing = {
                 let mut queue = self.lock();
+                if let Some(reason) = queue.abandoned.take() {
+                    return Err(reason);
+                }
                 std::mem::swap(&mut commands, &mut queue.commands);
                 queue.closing
             };

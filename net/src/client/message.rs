@@ -79,7 +79,8 @@ impl Message {
     }
 
     fn answer(mut self, answer: Answer) {
-        self.unanswered = Some(answer);
+        self.unanswered = None;
+        self.say(answer);
     }
 
     fn say(&self, answer: Answer) {
@@ -91,7 +92,8 @@ impl Message {
 
 impl Drop for Message {
     fn drop(&mut self) {
-        if let Some(answer) = self.unanswered {
+        // Somebody who panics has not dealt with it: it comes again.
+        if let Some(answer) = self.unanswered.filter(|_| !std::thread::panicking()) {
             self.say(answer);
         }
     }

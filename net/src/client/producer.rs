@@ -160,7 +160,7 @@ impl Producer {
 
     async fn send(&self, topic: &str, payload: Payload) -> Result<(), PublishError> {
         let name = TopicName::new(topic).ok_or_else(|| PublishError::BadTopic(topic.to_string()))?;
-        check_sizes(&payload)?;
+        check(&payload)?;
         let shared = &self.0.0;
         let room = Arc::clone(&shared.room).acquire_owned().await.map_err(|_| PublishError::Stopped)?;
         let (sender, answer) = oneshot::channel();
@@ -176,7 +176,7 @@ impl Producer {
 }
 
 /// What no nsqd takes would cost the connection, and with it the publishes of others.
-fn check_sizes(payload: &Payload) -> Result<(), PublishError> {
+fn check(payload: &Payload) -> Result<(), PublishError> {
     let bodies = match payload {
         Payload::One(body) | Payload::Deferred(_, body) => std::slice::from_ref(body),
         Payload::Many(bodies) => bodies,
@@ -185,7 +185,11 @@ fn check_sizes(payload: &Payload) -> Result<(), PublishError> {
         return Err(PublishError::Empty);
     }
     let bytes: usize = bodies.iter().map(|body| 4 + body.len()).sum();
-    if i32::try_from(bytes).is_err() { Err(PublishError::TooLarge(bytes)) } else { Ok(()) }
+    match payload {
+        _ if i32::try_from(bytes).is_err() => Err(PublishError::TooLarge(bytes)),
+        Payload::Deferred(delay, _) if i64::try_from(delay.as_nanos()).is_err() => Err(PublishError::TooLong(*delay)),
+        _ => Ok(()),
+    }
 }
 
 impl Drop for Handle {
@@ -235,6 +239,16 @@ impl Shared {
         }
     }
 
+    fn perform(self: &Arc<Self>, work: Work) {
+        match work {
+            Work::Connect(id, line) => {
+                self.lock().serving += 1;
+                tokio::spawn(Arc::clone(self).serve(id, line));
+            }
+            Work::Tell(notice) => self.listener.tell(&notice),
+        }
+    }
+
     async fn serve(self: Arc<Self>, id: ConnId, line: Arc<Line>) {
         let terms = Terms { clock: self.clock, settings: Arc::clone(&self.settings), purpose: Purpose::Produce };
         let events = |events: &mut Vec<Event>| {
@@ -273,6 +287,11 @@ impl State {
                     line.close();
                 }
             }
+            Effect::Abandon(conn, reason) => {
+                if let Some(line) = self.lines.get(&conn) {
+                    line.abandon(reason);
+                }
+            }
             Effect::Done(token, outcome) => {
                 if let Some((sender, _room)) = self.answers.remove(&token) {
                     // Nobody waits if the future was dropped.
@@ -303,22 +322,18 @@ impl State {
 async fn keep_time(shared: Arc<Shared>) {
     shared.handle(Input::Tick);
     loop {
-        while let Some(work) = { shared.lock().work() } {
-            match work {
-                Work::Connect(id, line) => {
-                    shared.lock().serving += 1;
-                    tokio::spawn(Arc::clone(&shared).serve(id, line));
-                }
-                Work::Tell(notice) => shared.listener.tell(&notice),
+        let due = {
+            let mut state = shared.lock();
+            if let Some(work) = state.work() {
+                drop(state);
+                shared.perform(work);
+                continue;
             }
-        }
-        let (due, stopped) = {
-            let state = shared.lock();
-            (state.machine.deadline(), state.stopped)
+            if state.stopped {
+                return;
+            }
+            state.machine.deadline()
         };
-        if stopped {
-            return;
-        }
         let far = Duration::from_secs(3600);
         let due = due.map_or_else(|| tokio::time::Instant::now() + far, |due| shared.clock.at(due));
         tokio::select! {

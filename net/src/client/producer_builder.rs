@@ -3,7 +3,7 @@
 use super::Event;
 use super::error::BuildError;
 use super::events::Listener;
-use super::identity::{common_settings, random_seed, settle};
+use super::identity::{check_nsqd, common_settings, random_seed, settle};
 use super::producer::Producer;
 use nsq_core::client::producer::Options;
 use nsq_core::client::{Retry, Settings, Sources};
@@ -46,7 +46,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a publish may take, reconnecting included; 30 s by default.
+    /// How long a publish may take, reconnecting included; 30 s by default. A connection that has not answered one by then
+    /// is given up: what else was sent there ends as [`retry`](Self::retry) says.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = limit;
         self
@@ -65,12 +66,13 @@ impl ProducerBuilder {
     /// Begins to connect, in the background. To be called within a tokio runtime.
     ///
     /// # Errors
-    /// If there is no address, or a setting is out of range.
+    /// If there is no address or one that makes no sense, or a setting is out of range.
     pub fn build(mut self) -> Result<Producer, BuildError> {
         settle(&mut self.settings)?;
         if self.sources.nsqds.is_empty() {
             return Err(BuildError::NoAddress);
         }
+        self.sources.nsqds.iter().try_for_each(|nsqd| check_nsqd(nsqd))?;
         if self.max_outstanding == 0 || self.max_outstanding > MOST_OUTSTANDING {
             return Err(BuildError::OutOfRange("max_outstanding", "1 to 1,000,000"));
         }

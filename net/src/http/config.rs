@@ -34,7 +34,7 @@ pub(crate) struct LookupdAddresses(pub(crate) Arc<Broker>);
 
 impl Live for LookupdAddresses {
     fn get(&self) -> String {
-        serde_json::to_string(&*self.0.lookups.addresses().borrow()).expect("strings can be written")
+        serde_json::to_string(&self.0.lookups.list().borrow().addresses).expect("strings can be written")
     }
 
     fn set(&self, value: &[u8]) -> bool {

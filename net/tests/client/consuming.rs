@@ -189,6 +189,48 @@ async fn attempts_have_a_limit_and_somebody_gets_what_is_given_up() {
 }
 
 #[tokio::test]
+async fn nothing_is_given_up_if_nobody_takes_it() {
+    let nsqd = Nsqd::start().await;
+    producer().nsqd(&nsqd.address).build().unwrap().publish("t", "x").await.unwrap();
+    let none = Duration::ZERO;
+    let mut consumer = consumer("t").nsqd(&nsqd.address).max_attempts(1).backoff(none, none).build().unwrap();
+    for attempts in 1..=8 {
+        let message = next(&mut consumer).await;
+        assert_eq!(message.attempts(), attempts);
+        message.requeue_after(none);
+    }
+}
+
+#[tokio::test]
+async fn what_the_application_panics_at_costs_no_message_and_no_consumer() {
+    let nsqd = Nsqd::start_with(Options { msg_timeout: Duration::from_secs(1), ..Options::default() }).await;
+    let producer = producer().nsqd(&nsqd.address).build().unwrap();
+    producer.publish("t", "poison").await.unwrap();
+    let given_up = Arc::new(Mutex::new(Vec::new()));
+    let taken = Arc::clone(&given_up);
+    let take = move |message: nsq_net::client::Message| {
+        let attempts = message.attempts();
+        taken.lock().unwrap().push(attempts);
+        assert!(attempts > 2, "a panic of on_give_up");
+    };
+    let mut consumer = consumer("t")
+        .nsqd(&nsqd.address)
+        .max_attempts(1)
+        .backoff(Duration::ZERO, Duration::ZERO)
+        .on_give_up(take)
+        .on_event(|event| panic!("a panic of on_event at {event}"))
+        .build()
+        .unwrap();
+    next(&mut consumer).await.requeue_after(Duration::ZERO);
+    until("it is given up twice", || given_up.lock().unwrap().len() == 2).await;
+    assert_eq!(*given_up.lock().unwrap(), [2, 3]);
+    until("it is finished", || nsqd.in_flight("t") == 0).await;
+    producer.publish("t", "good").await.unwrap();
+    next(&mut consumer).await.finish();
+    soon("the end", consumer.stop()).await;
+}
+
+#[tokio::test]
 async fn failures_can_be_seen() {
     let nsqd = Nsqd::start_with(Options { msg_timeout: Duration::from_secs(1), ..Options::default() }).await;
     let producer = producer().nsqd(&nsqd.address).build().unwrap();
@@ -223,6 +265,29 @@ async fn failures_can_be_seen() {
 async fn what_cannot_work_is_not_built() {
     let bad = |consumer: nsq_net::client::ConsumerBuilder| consumer.build().err().expect("an error");
     assert_eq!(bad(Consumer::builder("t", "c")), BuildError::NoAddress);
+    for address in [
+        "",
+        "nsqd",
+        "nsqd:",
+        ":4150",
+        "nsqd:0",
+        "nsqd:+1",
+        "nsqd:65536",
+        "tcp://nsqd:4150",
+        "a b:1",
+        "::1:4150",
+        "[x]:1",
+    ] {
+        let error = bad(consumer("t").nsqd(address));
+        assert!(matches!(&error, BuildError::BadAddress(bad, _) if bad == address), "{address}: {error}");
+    }
+    for address in ["nsqlookupd", "https://nsqlookupd:4161", "http://nsqlookupd", "nsqlookupd:4161/lookup"] {
+        let error = bad(consumer("t").lookupd(address));
+        assert!(error.to_string().contains("127.0.0.1:4161"), "{address}: {error}");
+    }
+    for address in ["nsqd:4150", "127.0.0.1:4150", "[::1]:4150", "a-b.example:65535"] {
+        consumer("t").nsqd(address).build().unwrap();
+    }
     assert_eq!(bad(consumer("no topic").nsqd("a:1")), BuildError::BadTopic("no topic".into()));
     assert_eq!(bad(Consumer::builder("t", "").nsqd("a:1")), BuildError::BadChannel(String::new()));
     assert!(matches!(bad(consumer("t").nsqd("a:1").max_in_flight(0)), BuildError::OutOfRange("max_in_flight", _)));

@@ -65,14 +65,28 @@ async fn a_lying_nsqd_costs_nothing_but_its_connection() {
     }
 }
 
-#[tokio::test]
-async fn more_messages_than_were_asked_for_are_held_back() {
+/// What an nsqd says to a consumer that sends so many messages, whatever its RDY.
+fn messages(count: usize) -> Vec<u8> {
     let mut says = [frame(0, b"{}"), frame(0, b"OK")].concat();
-    for number in 0..20 {
+    for number in 0..count {
         let payload = [&[0; 8][..], &[0, 1], format!("{number:016}").as_bytes(), b"x"].concat();
         says.extend(frame(2, &payload));
     }
-    let address = liar(says).await;
+    says
+}
+
+#[tokio::test]
+async fn a_flood_of_messages_ends_its_connection() {
+    let address = liar(messages(10_000)).await;
+    let told = Told::default();
+    let _consumer = consumer("t").nsqd(&address).max_in_flight(2).on_event(told.listener()).build().unwrap();
+    let flooded = |event: &Event| matches!(event, Event::Disconnected { reason, .. } if reason.contains("RDY"));
+    told.until(2, flooded).await;
+}
+
+#[tokio::test]
+async fn more_messages_than_were_asked_for_are_held_back() {
+    let address = liar(messages(6)).await;
     let mut consumer = consumer("t").nsqd(&address).max_in_flight(2).build().unwrap();
     let (first, second) = (next(&mut consumer).await, next(&mut consumer).await);
     let third = tokio::time::timeout(Duration::from_millis(300), consumer.next()).await;

@@ -1,11 +1,11 @@
 //! Producers: several nsqds, some of which die.
 
-use crate::world::{Nsqd, Told, consumer, next, producer, soon, text};
+use crate::world::{LONG, Nsqd, Told, consumer, next, producer, soon, text};
 use nsq_core::options::Options;
 use nsq_net::client::{BuildError, Event, Producer, PublishError};
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -122,7 +122,7 @@ async fn without_an_answer_a_publish_is_unknown() {
     let address = listener.local_addr().unwrap().to_string();
     let silent = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"\0\0\0\x06\0\0\0\0OK").await.unwrap();
+        stream.write_all(b"\0\0\0\x06\0\0\0\0OK").await.unwrap();
         let mut heard = Vec::new();
         while !heard.ends_with(b"PUB t\n\0\0\0\x01x") {
             stream.read_buf(&mut heard).await.unwrap();
@@ -137,6 +137,35 @@ async fn without_an_answer_a_publish_is_unknown() {
 }
 
 #[tokio::test]
+async fn an_nsqd_that_answers_nothing_but_lives_is_left() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mute = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut reading, mut writing) = stream.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut reading, &mut tokio::io::sink()).await });
+        writing.write_all(b"\0\0\0\x06\0\0\0\0OK").await.unwrap();
+        while writing.write_all(b"\0\0\0\x0f\0\0\0\0_heartbeat_").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let good = Nsqd::start().await;
+    let told = Told::default();
+    let builder = producer().nsqd(&mute).nsqd(&good.address).reconnect(LONG, LONG).timeout(Duration::from_millis(500));
+    let producer = builder.on_event(told.listener()).build().unwrap();
+    told.connected(2).await;
+    let (one, other) = tokio::join!(producer.publish("t", "x"), producer.publish("t", "x"));
+    let failed: Vec<_> = [one, other].into_iter().filter_map(Result::err).collect();
+    assert!(matches!(&failed[..], [PublishError::Unknown(_)]), "{failed:?}");
+    let given_up = |event: &Event| matches!(event, Event::Disconnected { nsqd, reason, .. } if *nsqd == mute && reason.contains("no answer"));
+    told.until(1, given_up).await;
+    for _ in 0..10 {
+        producer.publish("t", "x").await.unwrap();
+    }
+    assert_eq!(good.published("t"), 11);
+}
+
+#[tokio::test]
 async fn what_nsqd_would_not_take_is_not_sent() {
     let nsqd = Nsqd::start().await;
     let producer = producer().nsqd(&nsqd.address).build().unwrap();
@@ -144,6 +173,9 @@ async fn what_nsqd_would_not_take_is_not_sent() {
     assert_eq!(producer.publish("t", "").await, Err(PublishError::Empty));
     assert_eq!(producer.publish_many("t", ["x", ""]).await, Err(PublishError::Empty));
     assert_eq!(producer.publish_many("t", [""; 0]).await, Ok(()));
+    let never = producer.publish_deferred("t", Duration::MAX, "x").await;
+    assert_eq!(never, Err(PublishError::TooLong(Duration::MAX)));
+    assert!(matches!(Producer::builder().nsqd("nsqd").build().err(), Some(BuildError::BadAddress(..))));
     assert_eq!(Producer::builder().build().err(), Some(BuildError::NoAddress));
     producer.publish("t", "x").await.unwrap();
     soon("the end", producer.stop()).await;

@@ -89,6 +89,23 @@ fn heartbeats_are_answered_and_their_absence_is_noticed() {
 }
 
 #[test]
+fn a_flood_of_heartbeats_piles_nothing_up() {
+    let mut client = Client::producer();
+    client.publish(1);
+    let flood = frame(0, b"_heartbeat_").repeat(1000);
+    client.hear(1000, &flood).unwrap();
+    let unsent = client.out.len();
+    client.publish(2);
+    client.hear(1000, &flood).unwrap();
+    let nops = |out: &[u8]| out.windows(4).filter(|part| part == b"NOP\n").count();
+    assert_eq!(nops(&client.out), 1, "the socket takes nothing");
+    // Once it is on its way, the next heartbeat has an answer of its own.
+    bytes::Buf::advance(&mut client.out, unsent);
+    client.hear(1000, &flood).unwrap();
+    assert_eq!(nops(&client.out), 1);
+}
+
+#[test]
 fn replies_find_their_publishes_in_order() {
     let mut client = Client::producer();
     [1, 2, 3].into_iter().for_each(|token| client.publish(token));
@@ -179,4 +196,13 @@ proptest! {
             prop_assert!(client.input.len() < 101_000);
         }
     }
+}
+
+#[test]
+fn sub_may_take_as_long_as_nsqd_asks_nsqlookupds() {
+    let mut client = Client::consumer();
+    assert_eq!(client.connection.deadline(), at(5_000));
+    client.hear(5, &frame(0, b"{}")).unwrap();
+    assert!(client.connection.tick(at(10_000)).is_ok(), "a new topic waits for up to 5 s");
+    assert!(client.connection.tick(at(20_000)).is_err());
 }

@@ -226,6 +226,37 @@ fn a_requeued_message_waits_longer_each_time() {
 }
 
 #[test]
+fn absurd_delays_are_long_ones() {
+    let requeue_delay = Duration::MAX;
+    let mut world = World::new(1, Options { requeue_delay, max_requeue_delay: Duration::MAX, ..options(2) });
+    world.publish(0, 2);
+    world.pass(ms(100));
+    let longest = ms(u64::from(u32::MAX));
+    for delay in [None, Some(Duration::MAX)] {
+        world.answer(Answer::Requeue { delay, failed: false });
+        assert_eq!(world.requeued.last(), Some(&longest));
+    }
+}
+
+#[test]
+fn a_flood_ends_its_connection() {
+    for stopping in [false, true] {
+        let mut world = World::new(2, options(5));
+        world.pass(ms(100));
+        if stopping {
+            // It waits for the answer to this one.
+            world.publish(1, 1);
+            world.pass(ms(100));
+            world.input(Input::Stop);
+        }
+        let sent = world.flood(0, 1000);
+        assert!((10..20).contains(&sent), "{sent}");
+        let ended = |notice: &Notice| matches!(notice, Notice::Disconnected { nsqd, reason, .. } if nsqd == "0" && reason.contains("RDY"));
+        assert!(world.notices.iter().any(ended), "{:?}", world.notices);
+    }
+}
+
+#[test]
 fn a_touched_message_stays() {
     let mut world = World::new(1, options(1));
     world.publish(0, 2);

@@ -163,13 +163,35 @@ fn nsqlookupds_are_asked_at_once_when_a_connection_is_lost() {
     for _ in 0..50 {
         client.pass(Duration::from_millis(100));
         if client.discovery.conns().next().is_some() {
-            client.connecting.clear();
+            client.open();
             let address = client.discovery.address(client.discovery.conns().next().unwrap()).unwrap().to_string();
             client.lose(&address);
         }
         client.list(0, &[]);
     }
-    assert!(client.asked.len() <= 6, "once a second at most: {}", client.asked.len());
+    assert!((2..=6).contains(&client.asked.len()), "once a second at most: {}", client.asked.len());
+}
+
+#[test]
+fn an_attempt_that_failed_is_no_reason_to_ask() {
+    let mut client = Client::new(&["a"], 1);
+    client.list(0, &[]);
+    client.asked.clear();
+    while client.now < Instant::from_nanos(25_000_000_000) {
+        let delay = client.lose("a").unwrap();
+        client.pass(delay);
+    }
+    assert_eq!(client.asked, [0; 0]);
+}
+
+#[test]
+fn an_absurd_interval_is_a_long_one() {
+    let now = Instant::from_nanos(1_000_000_000);
+    let sources =
+        Sources { lookupds: Vec::from(["l".to_string()]), poll_interval: Duration::MAX, ..Sources::default() };
+    let mut discovery = Discovery::new(now, sources, 3);
+    discovery.tick(now, &mut Vec::new());
+    assert!(discovery.deadline().unwrap().since(now) > SECOND * 1_000_000_000);
 }
 
 #[test]

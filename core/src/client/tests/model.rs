@@ -78,6 +78,8 @@ pub(super) struct World {
     /// Where each message that was handed out came from, and when.
     pub(super) log: Vec<(Instant, usize)>,
     seen: BTreeSet<u64>,
+    /// The delays of all REQs.
+    pub(super) requeued: Vec<Duration>,
     max_in_flight: usize,
     pub(super) stopped: bool,
     published: u64,
@@ -109,6 +111,7 @@ impl World {
             notices: Vec::new(),
             log: Vec::new(),
             seen: BTreeSet::new(),
+            requeued: Vec::new(),
             max_in_flight,
             stopped: false,
             published: 0,
@@ -201,6 +204,20 @@ impl World {
         conn.into_iter().for_each(|conn| self.cut(conn));
     }
 
+    /// Messages from an nsqd that knows no RDY, so many if its connection lasts; how many came.
+    pub(super) fn flood(&mut self, nsqd: usize, count: u64) -> u64 {
+        let conn = self.live(nsqd).next().unwrap();
+        for number in 0..count {
+            if !self.is_heard(conn) {
+                return number;
+            }
+            let id = MessageId(alloc::format!("f{number:015x}").into_bytes().try_into().unwrap());
+            let body: Vec<u8> = [(nsqd as u64).to_be_bytes(), (u64::MAX - number).to_be_bytes()].concat();
+            self.input(Input::Message(conn, Message { timestamp: 0, attempts: 1, id, body: Bytes::from(body) }));
+        }
+        count
+    }
+
     fn live(&self, nsqd: usize) -> impl Iterator<Item = ConnId> {
         self.conns.iter().filter(move |(_, conn)| conn.nsqd == nsqd && conn.heard).map(|(id, _)| *id)
     }
@@ -239,6 +256,9 @@ impl World {
                     known.answered.insert(message);
                 }
                 let latency = self.nsqds[known.nsqd].latency;
+                if let Command::Requeue(_, delay) = command {
+                    self.requeued.push(delay);
+                }
                 self.after(latency, Event::Command(conn, command));
             }
             Effect::Disconnect(conn) => {

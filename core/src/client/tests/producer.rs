@@ -18,6 +18,8 @@ struct World {
     /// What each connection was given and has not answered.
     sent: BTreeMap<ConnId, Vec<Token>>,
     given: Vec<(ConnId, Token)>,
+    /// Had left on a connection that was lost before the answer.
+    sent_before: BTreeSet<Token>,
     done: BTreeMap<Token, Outcome>,
     stopped: bool,
     next: u64,
@@ -28,9 +30,9 @@ impl World {
         let now = Instant::from_nanos(1_000_000_000);
         let sources = Sources { nsqds: (0..nsqds).map(|index| index.to_string()).collect(), ..Sources::default() };
         let producer = Producer::new(now, Options { retry, ..Options::default() }, sources, 5);
-        let (connecting, given) = (Vec::new(), Vec::new());
+        let (connecting, given, sent_before) = (Vec::new(), Vec::new(), BTreeSet::new());
         let (sent, done) = (BTreeMap::new(), BTreeMap::new());
-        let mut world = Self { producer, now, connecting, sent, given, done, stopped: false, next: 0 };
+        let mut world = Self { producer, now, connecting, sent, given, sent_before, done, stopped: false, next: 0 };
         world.input(Input::Tick);
         world
     }
@@ -39,6 +41,7 @@ impl World {
         let mut effects = Vec::new();
         self.producer.handle(self.now, input, &mut effects);
         self.producer.check();
+        let mut abandoned = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Connect(conn, address) => self.connecting.push((conn, address)),
@@ -48,12 +51,18 @@ impl World {
                 }
                 Effect::Send(_, command) => panic!("{command:?}"),
                 Effect::Disconnect(conn) => drop(self.sent.remove(&conn)),
+                Effect::Abandon(conn, reason) => abandoned.push((conn, reason)),
                 Effect::Done(token, outcome) => {
                     assert_eq!(self.done.insert(token, outcome), None, "{token:?} ended twice");
                 }
                 Effect::Notice(_) => {}
                 Effect::Stopped => self.stopped = true,
             }
+        }
+        for (conn, reason) in abandoned {
+            let unknown = self.sent.remove(&conn).expect("an open connection");
+            self.sent_before.extend(&unknown);
+            self.input(Input::Lost(conn, reason, Unanswered { unknown, ..Unanswered::default() }));
         }
     }
 
@@ -85,7 +94,19 @@ impl World {
         let Some(unknown) = self.sent.remove(&conn) else { return };
         let untaken = unknown[left.min(unknown.len())..].to_vec();
         let unknown = unknown[..left.min(unknown.len())].to_vec();
+        self.sent_before.extend(&unknown);
         self.input(Input::Lost(conn, "lost".to_string(), Unanswered { refused: None, untaken, unknown }));
+    }
+
+    /// nsqd ends the connection because of its oldest publish.
+    fn refuse(&mut self, conn: ConnId) {
+        if self.sent[&conn].is_empty() {
+            return;
+        }
+        let sent = self.sent.remove(&conn).expect("it was just there");
+        let refused = Some((sent[0], "E_BAD_MESSAGE".to_string()));
+        let unanswered = Unanswered { refused, untaken: sent[1..].to_vec(), unknown: Vec::new() };
+        self.input(Input::Lost(conn, "refused".to_string(), unanswered));
     }
 
     fn pass(&mut self, time: Duration) {
@@ -146,15 +167,38 @@ fn what_was_sent_is_sent_again_only_if_it_may_come_twice() {
 }
 
 #[test]
+fn what_an_nsqd_may_have_is_never_said_to_be_unpublished() {
+    let mut world = World::new(2, true);
+    world.open_all();
+    let (refused, unsent) = (world.publish(), world.publish());
+    let conns = world.conns();
+    world.lose(conns[0], 1);
+    world.refuse(conns[1]);
+    world.pass(Duration::from_secs(1));
+    // Both are sent again; one is refused now, the other meets no nsqd any more.
+    while !world.done.contains_key(&refused) {
+        world.open_all();
+        let conn = *world.sent.iter().find(|(_, sent)| sent.contains(&refused)).unwrap().0;
+        world.refuse(conn);
+        world.pass(Duration::from_millis(100));
+    }
+    assert_eq!(world.done[&refused], Outcome::Unknown("E_BAD_MESSAGE".to_string()));
+    assert!(world.done.contains_key(&unsent));
+    let mut world = World::new(1, true);
+    world.open_all();
+    let token = world.publish();
+    world.lose(world.conns()[0], 1);
+    world.pass(Duration::from_secs(31));
+    assert_eq!(world.done[&token], Outcome::Unknown("0: lost".to_string()));
+}
+
+#[test]
 fn a_refused_publish_fails_and_those_behind_it_do_not() {
     let mut world = World::new(1, false);
     world.open_all();
     let tokens: Vec<_> = (0..3).map(|_| world.publish()).collect();
     let conn = world.conns()[0];
-    world.sent.remove(&conn);
-    let refused = Some((tokens[0], "E_BAD_MESSAGE".to_string()));
-    let unanswered = Unanswered { refused, untaken: tokens[1..].to_vec(), unknown: Vec::new() };
-    world.input(Input::Lost(conn, "refused".to_string(), unanswered));
+    world.refuse(conn);
     assert_eq!(world.done[&tokens[0]], Outcome::Refused("E_BAD_MESSAGE".to_string()));
     world.pass(Duration::from_secs(1));
     world.open_all();
@@ -181,13 +225,67 @@ fn without_an_nsqd_a_publish_fails_in_time_and_says_why() {
 fn without_an_answer_a_publish_is_unknown_in_time() {
     let mut world = World::new(1, true);
     world.open_all();
-    let token = world.publish();
+    let (token, conn) = (world.publish(), world.conns()[0]);
     world.pass(Duration::from_secs(30));
     assert!(matches!(world.done[&token], Outcome::Unknown(_)));
     // An answer after all changes nothing.
-    let conn = world.conns()[0];
-    world.answer(conn);
+    world.input(Input::Published(conn, token));
     assert_eq!(world.done.len(), 1);
+}
+
+#[test]
+fn a_connection_that_does_not_answer_is_given_up() {
+    let mut world = World::new(2, true);
+    world.open_all();
+    let (mute, other) = (world.conns()[0], world.conns()[1]);
+    let overdue = world.publish();
+    assert_eq!(world.sent[&mute], [overdue]);
+    world.pass(Duration::from_secs(20));
+    let later: Vec<_> = (0..4).map(|_| world.publish()).collect();
+    world.pass(Duration::from_secs(10));
+    assert!(matches!(world.done[&overdue], Outcome::Unknown(_)) && world.done.len() == 1);
+    assert!(!world.sent.contains_key(&mute), "{:?}", world.sent);
+    assert_eq!(world.sent[&other].len(), 4);
+    (0..4).for_each(|_| world.answer(other));
+    assert!(later.iter().all(|token| world.done[token] == Outcome::Accepted));
+    assert_eq!(world.connecting.len(), 0);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.connecting.len(), 1, "it gets another chance");
+}
+
+#[test]
+fn a_connection_is_not_blamed_for_what_came_to_it_late() {
+    let mut world = World::new(1, false);
+    let late = world.publish();
+    world.pass(Duration::from_secs(29));
+    let good = world.publish();
+    world.open_all();
+    world.pass(Duration::from_secs(2));
+    assert!(matches!(world.done[&late], Outcome::Unknown(_)));
+    let conn = world.conns()[0];
+    (0..2).for_each(|_| world.answer(conn));
+    assert_eq!(world.done[&good], Outcome::Accepted);
+}
+
+#[test]
+fn refusals_do_not_make_an_nsqd_a_bad_one() {
+    let mut world = World::new(1, false);
+    for _ in 0..20 {
+        world.open_all();
+        world.publish();
+        world.refuse(world.conns()[0]);
+        world.pass(Duration::from_millis(200));
+        assert_eq!(world.connecting.len(), 1, "at most the first delay");
+    }
+    for _ in 0..20 {
+        world.open_all();
+        world.publish();
+        let conn = world.conns()[0];
+        world.answer(conn);
+        world.lose(conn, 0);
+        world.pass(Duration::from_millis(200));
+        assert_eq!(world.connecting.len(), 1, "it was of use");
+    }
 }
 
 #[test]
@@ -208,16 +306,15 @@ fn an_end_waits_for_what_is_under_way() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Every publish ends once; none that ended as unsent was ever on a connection's wire unanswered; none is on two
-    /// connections' wires unless that was allowed.
+    /// Every publish ends once; none that ended as unsent or refused may have been taken by an nsqd before; none is on
+    /// two connections' wires unless that was allowed.
     #[test]
     fn every_publish_ends_once(
         nsqds in 1usize..4,
         retry in any::<bool>(),
-        actions in proptest::collection::vec((0u8..6, 0usize..4, 0usize..5), 1..150),
+        actions in proptest::collection::vec((0u8..7, 0usize..4, 0usize..5), 1..150),
     ) {
         let mut world = World::new(nsqds, retry);
-        let mut on_wire: BTreeSet<Token> = BTreeSet::new();
         for (kind, index, number) in actions {
             let conn = world.conns().get(index).copied();
             match (kind, conn) {
@@ -226,10 +323,11 @@ proptest! {
                 (4, Some(conn)) => {
                     let left: Vec<_> = world.sent[&conn].iter().take(number).copied().collect();
                     for token in left {
-                        prop_assert!(on_wire.insert(token) || retry, "{token:?} was sent twice");
+                        prop_assert!(!world.sent_before.contains(&token) || retry, "{token:?} was sent twice");
                     }
                     world.lose(conn, number);
                 }
+                (5, Some(conn)) => world.refuse(conn),
                 _ => {
                     world.pass(Duration::from_millis(700 * number as u64));
                     world.open_all();
@@ -240,7 +338,8 @@ proptest! {
         prop_assert_eq!(world.done.len() as u64, world.next);
         prop_assert_eq!(world.producer.outstanding(), 0);
         for (token, outcome) in &world.done {
-            prop_assert!(!matches!(outcome, Outcome::Unsent(_)) || retry || !on_wire.contains(token), "{token:?}");
+            let unpublished = matches!(outcome, Outcome::Unsent(_) | Outcome::Refused(_));
+            prop_assert!(!unpublished || !world.sent_before.contains(token), "{token:?}");
         }
     }
 }

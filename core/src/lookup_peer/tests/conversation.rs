@@ -62,6 +62,21 @@ fn a_large_directory_is_told_in_portions() {
 }
 
 #[test]
+fn a_ping_waits_for_room() {
+    let mut world = World::new(&[]);
+    (0..500).for_each(|n| world.directory.create_topic(topic(&format!("topic-{n}"))));
+    world.accept();
+    world.flow(usize::MAX, usize::MAX);
+    // A slow nsqlookupd: a reply in time each time, but there is always more to say.
+    for _ in 0..20 {
+        world.sleep(ms(900));
+        world.flow(usize::MAX, 6);
+    }
+    assert!(world.says().contains("PING"));
+    assert_eq!((world.connections, world.log.len()), (1, 0));
+}
+
+#[test]
 fn who_cannot_keep_up_starts_over() {
     let mut world = World::registered(&[("t", &["c"])]);
     world.directory.create_topic(topic("u"));
