@@ -1,7 +1,7 @@
 //! The promises, as functions of the ledger.
 //!
 //! Each says NSQ's real promise and not a nicer one: at least once, in no order, for everything accepted. What a crash excuses
-//! is exactly what the dead node held in memory only; what an operator drops is what was sent before the action's end.
+//! is exactly what the dead node held in memory only; what an operator drops is what was there then, or on its way.
 
 pub mod discovery;
 
@@ -18,12 +18,7 @@ use std::time::Duration;
 /// # Panics
 /// If something is missing.
 pub fn at_least_once(entries: &Entries) {
-    let mut finished: BTreeMap<(&str, &str), BTreeSet<&Bytes>> = BTreeMap::new();
-    for delivery in &entries.deliveries {
-        if matches!(delivery.fate, Fate::Finished(_)) {
-            finished.entry((&delivery.topic, &delivery.channel)).or_default().insert(&delivery.body);
-        }
-    }
+    let mut finished = finished(entries);
     let channels: BTreeSet<(&str, &str)> =
         entries.channels.keys().map(|(_, topic, name)| (&**topic, &**name)).collect();
     for (topic, channel) in channels {
@@ -38,6 +33,17 @@ pub fn at_least_once(entries: &Entries) {
             }
         }
     }
+}
+
+/// Of each topic and channel, what consumers have finished.
+pub fn finished(entries: &Entries) -> BTreeMap<(&str, &str), BTreeSet<&Bytes>> {
+    let mut finished: BTreeMap<(&str, &str), BTreeSet<&Bytes>> = BTreeMap::new();
+    for delivery in &entries.deliveries {
+        if matches!(delivery.fate, Fate::Finished(_)) {
+            finished.entry((&delivery.topic, &delivery.channel)).or_default().insert(&delivery.body);
+        }
+    }
+    finished
 }
 
 fn is_owed(entries: &Entries, channel: &str, publish: &Publish) -> bool {
@@ -56,7 +62,9 @@ fn is_excused(entries: &Entries, channel: &str, body: &Bytes, publish: &Publish)
     let dropped = |nsqd: &str| {
         entries.drops.iter().any(|drop| {
             let here = drop.node == nsqd && drop.topic == publish.topic;
-            here && drop.channel.as_deref().is_none_or(|dropped| dropped == channel) && publish.sent < drop.done
+            let on_its_way = publish.sent < drop.done && publish.answered.is_none_or(|answered| drop.asked <= answered);
+            let there = drop.held.contains(body) || on_its_way;
+            here && there && drop.channel.as_deref().is_none_or(|dropped| dropped == channel)
         })
     };
     publish.to.iter().any(|nsqd| dropped(nsqd) || lost(nsqd, channel) || lost(nsqd, ""))
@@ -137,6 +145,26 @@ pub fn never_early(entries: &Entries, msg_timeout: Duration, latency: Duration) 
         {
             let gap = delivery.at.duration_since(before.at) + latency;
             assert!(gap >= msg_timeout, "{} came again after {gap:?}", name(&delivery.body));
+        }
+    }
+}
+
+/// On a network whose packets take no longer than `latency` and where no connection is lost: what was touched does not come
+/// again before the timeout that began with that, and never if it was finished by then.
+///
+/// # Panics
+/// If it did.
+pub fn touches_are_kept(entries: &Entries, msg_timeout: Duration, latency: Duration) {
+    let mut touched: BTreeMap<Copy<'_>, &Delivery> = BTreeMap::new();
+    for delivery in &entries.deliveries {
+        if let Some((before, asked)) = touched.get(&copy(delivery)).and_then(|before| Some((before, before.touched?))) {
+            let until = asked + msg_timeout;
+            let in_time = matches!(before.fate, Fate::Finished(at) if at + latency < until);
+            let (body, late) = (name(&delivery.body), delivery.at + latency >= until);
+            assert!(late && !in_time, "{body} was touched at {asked:?}, its fate {:?}, and came again", before.fate);
+        }
+        if delivery.touched.is_some() {
+            touched.insert(copy(delivery), delivery);
         }
     }
 }

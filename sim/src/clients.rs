@@ -183,6 +183,7 @@ impl ProducerTask {
                 sent,
                 not_before,
                 outcome: Outcome::Unknown,
+                answered: None,
             };
             self.ledger.open().published.insert(body.clone(), publish);
         }
@@ -201,7 +202,7 @@ impl ProducerTask {
         let event = if outcome == Outcome::Accepted { "accepted" } else { "refused_or_unknown" };
         self.sim.count(event, count as u64);
         for body in &bodies {
-            self.ledger.open().published.get_mut(body).expect("it was just written down").outcome = outcome;
+            self.ledger.open().answer(body, outcome);
         }
         answer.and_then(|answer| match answer {
             Published::Accepted => Ok(()),
@@ -299,6 +300,7 @@ impl ConsumerTask {
             id: message.id,
             attempts: message.attempts,
             body: message.body.clone(),
+            touched: None,
             fate: Fate::Left,
         });
         drop(entries);

@@ -47,6 +47,8 @@ pub struct Publish {
     pub not_before: Option<Instant>,
     /// What came back.
     pub outcome: Outcome,
+    /// When it came back, or was given up.
+    pub answered: Option<Instant>,
 }
 
 /// How a publish ended.
@@ -79,6 +81,8 @@ pub struct Delivery {
     pub attempts: u16,
     /// Its body.
     pub body: Bytes,
+    /// When the consumer asked for more time.
+    pub touched: Option<Instant>,
     /// What the consumer did with it, and when.
     pub fate: Fate,
 }
@@ -94,7 +98,7 @@ pub enum Fate {
     Requeued(Instant),
 }
 
-/// An operator dropped messages: what was sent before the action's end may be lost.
+/// An operator dropped messages: what was there when it was asked for, and what came until it was done, may be lost.
 #[derive(Clone, Debug)]
 pub struct Drop {
     /// On this nsqd.
@@ -103,6 +107,8 @@ pub struct Drop {
     pub topic: String,
     /// From this channel, or from the topic before its channels.
     pub channel: Option<String>,
+    /// What nsqd held there when it was asked for.
+    pub held: BTreeSet<Bytes>,
     /// When it was asked for.
     pub asked: Instant,
     /// When it was answered.
@@ -130,6 +136,12 @@ impl Ledger {
 }
 
 impl Entries {
+    /// What came of a publish that has been written down.
+    pub(crate) fn answer(&mut self, body: &Bytes, outcome: Outcome) {
+        let publish = self.published.get_mut(body).expect("it was written down when it was sent");
+        (publish.outcome, publish.answered) = (outcome, Some(Instant::now()));
+    }
+
     /// From now on the nsqd owes the channel what it accepts for the topic.
     pub fn channel_exists(&mut self, nsqd: &str, topic: &str, channel: &str) {
         let place = (nsqd.to_owned(), topic.to_owned(), channel.to_owned());

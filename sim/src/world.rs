@@ -11,7 +11,6 @@ use madsim::task::NodeId;
 use madsim::time::{Instant, sleep};
 use nsq_core::options::Options;
 use nsq_core::random::Random;
-use nsq_net_sim::broker::Broker;
 use std::time::Duration;
 
 /// See the module's documentation.
@@ -54,8 +53,6 @@ pub const LATENCY: Duration = Duration::from_millis(5);
 const DRAINED: Duration = Duration::from_secs(180);
 /// Two looks of the watcher are so far apart.
 const WATCH: Duration = Duration::from_millis(20);
-/// A timer is forgotten if it has been due for so long: the runtime's own are exact to a millisecond.
-const OVERDUE: Duration = Duration::from_millis(5);
 
 impl Plan {
     /// Draws a plan; nothing in it fails yet.
@@ -165,7 +162,7 @@ impl World {
         self.sim.note("calm");
         self.signals.calm_down();
         let healed = Instant::now();
-        while let Some(what) = self.undrained() {
+        while let Some(what) = self.nsqd.undrained() {
             assert!(healed.elapsed() < DRAINED, "not drained after {DRAINED:?}: {what}");
             sleep(Duration::from_millis(100)).await;
         }
@@ -185,51 +182,12 @@ impl World {
         checks::never_early(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
         checks::pauses_are_kept(&entries, 2 * LATENCY);
     }
-
-    fn undrained(&self) -> Option<String> {
-        let Some(broker) = self.nsqd.broker() else { return Some("nsqd is down".into()) };
-        undrained(&broker)
-    }
-}
-
-/// What a broker still holds, if anything.
-pub(crate) fn undrained(broker: &Broker) -> Option<String> {
-    let topics = broker.topic_stats(None, None, false);
-    let held = topics.iter().find(|topic| {
-        let channels = topic.channels.iter();
-        let held = |channel: &nsq_core::topic::stats::ChannelStats| {
-            channel.depth + (channel.in_flight_count + channel.deferred_count) as u64
-        };
-        topic.depth + channels.map(held).sum::<u64>() > 0
-    });
-    held.map(|topic| format!("{topic:?}")).or_else(|| {
-        let used = broker.budget().used();
-        (used > 0).then(|| format!("{used} bytes are held for nobody"))
-    })
 }
 
 /// Looks at every topic again and again: all invariants hold, and no timer is forgotten.
 async fn watch(nsqd: Nsqd) {
     loop {
-        if let Some(broker) = nsqd.broker() {
-            inspect(&broker);
-        }
+        nsqd.check();
         sleep(WATCH).await;
     }
-}
-
-/// All invariants hold, and no timer is overdue.
-pub(crate) fn inspect(broker: &Broker) {
-    let now = broker.now().instant;
-    broker.inspect(|topic| {
-        topic.check();
-        if let Some(deadline) = topic.deadline() {
-            assert!(
-                now.since(deadline) < OVERDUE,
-                "a timer of {} is overdue by {:?}",
-                topic.name(),
-                now.since(deadline)
-            );
-        }
-    });
 }

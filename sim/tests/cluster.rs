@@ -3,14 +3,21 @@
 //! `NSQ_SIM_SEED=17` replays one seed, `NSQ_SIM_SEEDS=1000` makes the sweeps longer; see `nsq_sim::runner`.
 #![cfg(madsim)]
 
-use madsim::time::sleep;
+use madsim::time::{Instant, sleep};
 use nsq_sim::checks::discovery;
+use nsq_sim::fleet::Consumer;
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::topology::Topology;
 use std::ops::Range;
 use std::time::Duration;
 
 const SEEDS: Range<u64> = 0..25;
+/// All consumers of a healthy topology may be silent for so long: backoff, or all that they may hold was forgotten.
+const LULL: Duration = secs(20);
+/// A new topic that cannot hear of its channels waits for less than that.
+const PRECREATED: Duration = secs(8);
+/// A consumer that has just started has asked all nsqlookupds, and again, by then.
+const LOOKED_UP: Duration = secs(10);
 
 const fn secs(count: u64) -> Duration {
     Duration::from_secs(count)
@@ -27,16 +34,32 @@ fn nsqlookupds_are_lost() {
             for lookupd in &lost {
                 lookupd.crash(all.one_in(2));
             }
-            let before = all.deliveries();
-            all.wait_up_to(secs(40)).await;
-            if lost.len() == all.lookupds.len() {
-                all.sim.count("all_nsqlookupds_lost", 1);
-                all.sim.count("deliveries_without_nsqlookupds", all.deliveries() - before);
-            }
+            go_on_without(&mut all, lost.len()).await;
             lost.iter().for_each(|lookupd| lookupd.machine.restart());
         }
         all.finish().await;
     });
+}
+
+/// Some nsqlookupds are away. Whoever was connected stays connected, and what is published is delivered.
+async fn go_on_without(all: &mut Topology, lost: usize) {
+    let (before, connected) = (all.deliveries(), discovery::unconnected(all).is_none());
+    let connections: Vec<_> = all.consumers.iter().map(Consumer::connected).collect();
+    let span = all.up_to(secs(40));
+    sleep(span).await;
+    for (consumer, before) in all.consumers.iter().zip(&connections) {
+        let (name, after) = (&consumer.machine.name, consumer.connected());
+        assert!(after.is_superset(before), "{name} was connected to {before:?}, now to {after:?}");
+    }
+    if lost < all.lookupds.len() {
+        return;
+    }
+    let delivered = all.deliveries() - before;
+    all.sim.count("all_nsqlookupds_lost", 1);
+    if connected && span > LULL {
+        assert!(delivered > 0, "nothing was delivered in {span:?} without nsqlookupds");
+        all.sim.count("deliveries_without_nsqlookupds", delivered as u64);
+    }
 }
 
 #[test]
@@ -62,7 +85,7 @@ fn nsqlookupds_are_cut_off() {
             sleep(span).await;
             let is_heard = fault == 3;
             if !is_heard && span > all.plan.lookup.inactive_producer_timeout + secs(1) {
-                discovery::is_unlisted(&lookupd, &nsqd);
+                discovery::is_unlisted(&lookupd, &nsqd, &all.plan.topics);
                 all.sim.count("cut_off_until_unlisted", 1);
             }
             net.heal_all();
@@ -82,6 +105,7 @@ fn nsqds_come_and_go() {
             "left_for_good",
             "came_back",
             "gone_at_once",
+            "silent_deaths_outlived",
             "precreations",
         ]);
         let mut all = Topology::start(sim, |plan, _| plan.clients_are_well = true).await;
@@ -118,7 +142,7 @@ async fn leave(all: &mut Topology) {
         // Its kernel has said so.
         all.sim.count("gone_at_once", 1);
         sleep(secs(1)).await;
-        all.lookupds.iter().for_each(|lookupd| discovery::is_unlisted(lookupd, &nsqd));
+        all.lookupds.iter().for_each(|lookupd| discovery::is_unlisted(lookupd, &nsqd, &all.plan.topics));
     }
     all.wait_up_to(secs(40)).await;
     if all.one_in(2) {
@@ -201,7 +225,7 @@ fn datacenters_fail() {
                 }
             }
             all.wait_up_to(secs(60)).await;
-            all.sim.count("deliveries_meanwhile", all.deliveries() - before);
+            all.sim.count("deliveries_meanwhile", all.deliveries_outside(&datacenter, before));
             all.bring_back(&datacenter);
         }
         all.finish().await;
@@ -232,7 +256,7 @@ fn machines_stand_still() {
 #[test]
 fn clocks_step() {
     sweep("clocks_step", SEEDS, async |sim: Sim| {
-        sim.require(&["clock_steps", "touches", "forgotten"]);
+        sim.require(&["clock_steps", "touches", "touched_past_timeout", "forgotten"]);
         let mut all = Topology::start(sim, |plan, _| plan.clients_are_well = true).await;
         for _ in 0..10 {
             all.wait_up_to(secs(6)).await;
@@ -248,6 +272,7 @@ fn clocks_step() {
 fn topics_appear_on_other_nsqds() {
     sweep("topics_appear_on_other_nsqds", SEEDS, async |sim: Sim| {
         sim.require(&["precreations", "precreations_without_one_nsqlookupd", "starts_without_nsqlookupds"]);
+        sim.require(&["at_max_in_flight", "more_connections_than_credit"]);
         let mut all = Topology::start(sim, |plan, random| {
             (plan.producers, plan.created_first, plan.clients_are_well) = (0, false, true);
             plan.nsqds = 2 + random.below(3) as usize;
@@ -278,12 +303,17 @@ fn topics_appear_on_other_nsqds() {
                 _ => false,
             };
             for (topic, _) in &topics {
-                if all_cut {
-                    all.sim.count("starts_without_nsqlookupds", 1);
-                } else {
+                if !all_cut {
                     all.expect_precreation(nsqd, topic);
                 }
                 all.add_producer(topic, 0, std::slice::from_ref(nsqd));
+            }
+            if all_cut {
+                sleep(PRECREATED).await;
+                for (topic, _) in &topics {
+                    assert!(all.has_accepted(nsqd, topic), "{} waits for nsqlookupds with {topic}", nsqd.machine.name);
+                    all.sim.count("starts_without_nsqlookupds", 1);
+                }
             }
             all.wait_up_to(secs(10)).await;
             away.machine.resume();
@@ -296,6 +326,7 @@ fn topics_appear_on_other_nsqds() {
 #[test]
 fn topics_are_hidden_and_deleted() {
     sweep("topics_are_hidden_and_deleted", SEEDS, async |sim: Sim| {
+        sim.require(&["joined_while_hidden"]);
         sim.require(&["tombstones", "topics_deleted", "channels_deleted", "recreated", "unused"]);
         let mut all = Topology::start(sim, |_, _| {}).await;
         for _ in 0..6 {
@@ -305,20 +336,23 @@ fn topics_are_hidden_and_deleted() {
             let channel = &channels[all.any(channels.len())];
             match all.random.below(5) {
                 4 => create_in_vain(&mut all).await,
-                0 | 1 => hide(&mut all, &topic).await,
+                0 | 1 => hide(&mut all, &topic, channel).await,
                 2 => delete(&mut all, &topic, None).await,
                 _ => delete(&mut all, &topic, Some(channel)).await,
             }
         }
         sleep(all.plan.lookup.tombstone_lifetime).await;
+        // What has just come or gone is still on its way.
+        all.within(secs(1), || discovery::misdirected(&all)).await;
         all.finish().await;
     });
 }
 
 /// Tombstones an nsqd at all nsqlookupds, as nsqadmin does: nobody is sent there until the tombstone's end.
-async fn hide(all: &mut Topology, topic: &str) {
+async fn hide(all: &mut Topology, topic: &str, channel: &str) {
     let nsqd = all.any_nsqd();
-    let lookupds = all.lookupds.clone();
+    let (lookupds, asked) = (all.lookupds.clone(), Instant::now());
+    let mut hidden = 0;
     for lookupd in &lookupds {
         let shown = lookupd.shown(topic).contains(&nsqd.machine.name);
         all.cluster.tombstone(lookupd, topic, &nsqd).await.expect("nsqlookupd is up");
@@ -326,7 +360,18 @@ async fn hide(all: &mut Topology, topic: &str) {
         if shown {
             assert!(!lookupd.shown(topic).contains(&nsqd.machine.name), "{} is shown", nsqd.machine.name);
             all.sim.count("tombstones", 1);
+            hidden += 1;
         }
+    }
+    if hidden < lookupds.len() {
+        return;
+    }
+    let newcomer = all.add_consumer(topic, channel, 0);
+    all.sim.count("joined_while_hidden", 1);
+    while asked.elapsed() < all.plan.lookup.tombstone_lifetime.min(LOOKED_UP) {
+        let name = &newcomer.machine.name;
+        assert!(!newcomer.connected().contains(&nsqd.address()), "{name} was sent to {}", nsqd.machine.name);
+        sleep(Duration::from_millis(100)).await;
     }
 }
 

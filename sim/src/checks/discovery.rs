@@ -7,7 +7,7 @@ use crate::cluster::{Lookupd, Nsqd};
 use crate::fleet::{Consumer, Consuming};
 use crate::ledger::{Entries, Fate};
 use crate::topology::{Plan, Topology};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// nsqd says PING so often, and waits so long for a connection or an answer.
@@ -37,37 +37,54 @@ pub fn connection_bound(plan: &Plan) -> Duration {
     2 * consumer.heartbeat + poll.max(consumer.reconnect) + CLIENT_PATIENCE + SLACK
 }
 
-/// An nsqd is gone, and an nsqlookupd should know it.
+/// An nsqd is gone, and an nsqlookupd should know it: neither operators nor consumers of those topics are told of it.
 ///
 /// # Panics
 /// If it is listed.
-pub fn is_unlisted(lookupd: &Lookupd, nsqd: &Nsqd) {
+pub fn is_unlisted(lookupd: &Lookupd, nsqd: &Nsqd, topics: &[(String, Vec<String>)]) {
     let registered = lookupd.registered().unwrap_or_default();
     let (who, whom) = (&lookupd.machine.name, &nsqd.machine.name);
     assert!(!registered.contains_key(whom), "{who} still tells of {whom}: {:?}", registered[whom]);
+    for (topic, _) in topics {
+        assert!(!lookupd.shown(topic).contains(whom), "{who} still sends consumers of {topic} to {whom}");
+    }
 }
 
-/// A difference between what nsqds have and what nsqlookupds tell of them.
-pub fn unregistered(topology: &Topology) -> Option<String> {
-    let nsqds = topology.nsqds.iter().filter_map(|nsqd| Some((nsqd.machine.name.clone(), nsqd.directory()?)));
-    let directories: BTreeMap<_, _> = nsqds.collect();
-    topology.lookupds.iter().find_map(|lookupd| {
-        let name = &lookupd.machine.name;
-        let Some(registered) = lookupd.registered() else { return Some(format!("{name} is down")) };
-        (registered != directories).then(|| format!("{name} tells {registered:?}, but nsqds have {directories:?}"))
+/// A difference between the nsqds that have a topic and those that consumers of it are sent to, where there is no tombstone.
+pub fn misdirected(topology: &Topology) -> Option<String> {
+    topology.plan.topics.iter().find_map(|(topic, _)| {
+        let has_topic = |nsqd: &&Nsqd| nsqd.directory().is_some_and(|all| all.contains(&(topic.clone(), None)));
+        let having: BTreeSet<_> =
+            topology.nsqds.iter().filter(has_topic).map(|nsqd| nsqd.machine.name.clone()).collect();
+        topology.lookupds.iter().find_map(|lookupd| {
+            let (name, shown) = (&lookupd.machine.name, lookupd.shown(topic));
+            (shown != having).then(|| format!("{name} sends consumers of {topic} to {shown:?}, it is on {having:?}"))
+        })
     })
 }
 
+/// A difference between what nsqds have and what nsqlookupds tell of them, operators or consumers.
+pub fn unregistered(topology: &Topology) -> Option<String> {
+    let nsqds = topology.nsqds.iter().filter_map(|nsqd| Some((nsqd.machine.name.clone(), nsqd.directory()?)));
+    let directories: BTreeMap<_, _> = nsqds.collect();
+    let told = topology.lookupds.iter().find_map(|lookupd| {
+        let name = &lookupd.machine.name;
+        let Some(registered) = lookupd.registered() else { return Some(format!("{name} is down")) };
+        (registered != directories).then(|| format!("{name} tells {registered:?}, but nsqds have {directories:?}"))
+    });
+    told.or_else(|| misdirected(topology))
+}
+
 /// Where no client's connection is lost without a word: nsqds have given a consumer no more than it wants, over all its
-/// connections; what it has answered within the last moment may still be on its way.
+/// connections; what it has answered within the last moment may still be on its way. Returns how many that is.
 ///
 /// # Panics
 /// If they have.
-pub fn credit_is_kept(consumer: &Consumer, nsqds: &[Nsqd], entries: &Entries, moment: Duration) {
+pub fn credit_is_kept(consumer: &Consumer, nsqds: &[Nsqd], entries: &Entries, moment: Duration) -> u32 {
     let Consuming { topic, channel, max_in_flight, msg_timeout, .. } = &consumer.plan;
     let given = nsqds.iter().filter_map(|nsqd| nsqd.in_flight(topic, channel, &consumer.machine)).sum::<u32>();
     if given <= *max_in_flight {
-        return;
+        return given;
     }
     let recent = entries.deliveries.iter().rev().take_while(|delivery| delivery.at.elapsed() < 3 * *msg_timeout);
     let answered =
@@ -81,6 +98,7 @@ pub fn credit_is_kept(consumer: &Consumer, nsqds: &[Nsqd], entries: &Entries, mo
         given as usize <= most,
         "{name} wants {max_in_flight}, has answered {answered}, and has been given {given}"
     );
+    given
 }
 
 /// A consumer without a connection to an nsqd that has its topic, as either of them sees it.

@@ -78,10 +78,11 @@ impl Machine {
         self.sim.net().restart(self.node);
     }
 
-    /// Its process has ended by itself.
-    pub(super) fn ended(&self) {
+    /// Its process has done all it does, and ends by itself.
+    pub fn ended(&self) {
         self.sim.note(&format!("{} has ended", self.name));
         self.change(|state| state.is_up = false);
+        self.sim.net().kill(self.node);
     }
 
     /// The process stands still, its kernel does not.

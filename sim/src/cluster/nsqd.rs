@@ -4,15 +4,17 @@ use super::machine::SkewedClock;
 use super::{Cluster, Directory, Machine, Slot, excuse, lock};
 use crate::disk::SimDisk;
 use crate::runner::Sim;
+use bytes::Bytes;
 use madsim::time::sleep;
+use nsq_core::message::PAYLOAD_HEADER;
 use nsq_core::options::Options;
-use nsq_core::topic::stats::ConsumerStats;
+use nsq_core::topic::stats::{ChannelStats, ConsumerStats};
 use nsq_net_sim::broker::Broker;
 use nsq_net_sim::env::Env;
 use nsq_net_sim::http::{Identity, Patience};
 use nsq_net_sim::server::{Config, Listeners, Server};
 use nsq_sim_rt::sync::Notify;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -46,6 +48,8 @@ struct Shared {
     end: Arc<Mutex<Arc<Notify>>>,
 }
 
+/// A timer is forgotten if it has been due for so long: the runtime's own are exact to a millisecond.
+const OVERDUE: Duration = Duration::from_millis(5);
 const TCP_PORT: u16 = 4150;
 const HTTP_PORT: u16 = 4151;
 
@@ -80,7 +84,6 @@ impl Cluster {
                 drop(broker);
                 // Its sockets have been closed; a machine without a process keeps nothing else.
                 nsqd.machine.ended();
-                self.sim.net().kill(nsqd.machine.node);
                 self.forget_unsaved(nsqd);
                 self.sim.count("clean_ends", 1);
                 return;
@@ -127,6 +130,53 @@ impl Nsqd {
         };
         let clients = channels.flat_map(|channel| &channel.clients).filter(is_there);
         clients.map(|client| client.in_flight_count).reduce(|sum, count| sum + count)
+    }
+
+    /// What it still holds, if anything, or that it is down.
+    pub fn undrained(&self) -> Option<String> {
+        let name = &self.machine.name;
+        let Some(broker) = self.broker() else { return Some(format!("{name} is down")) };
+        let topics = broker.topic_stats(None, None, false);
+        let held = topics.iter().find(|topic| {
+            let held =
+                |channel: &ChannelStats| channel.depth + (channel.in_flight_count + channel.deferred_count) as u64;
+            topic.depth + topic.channels.iter().map(held).sum::<u64>() > 0
+        });
+        held.map(|topic| format!("{name}: {topic:?}")).or_else(|| {
+            let used = broker.budget().used();
+            (used > 0).then(|| format!("{name}: {used} bytes are held for nobody"))
+        })
+    }
+
+    /// All invariants of all its topics hold, and no timer is overdue.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn check(&self) {
+        let Some(broker) = self.broker() else { return };
+        let now = broker.now().instant;
+        broker.inspect(|topic| {
+            topic.check();
+            let overdue = topic.deadline().map_or(Duration::ZERO, |deadline| now.since(deadline));
+            assert!(overdue < OVERDUE, "a timer of {} is overdue by {overdue:?}", topic.name());
+        });
+    }
+
+    /// The bodies of a topic that it holds in memory: those of the channel and those not given to channels yet, or all.
+    pub(super) fn held(&self, topic: &str, channel: Option<&str>) -> BTreeSet<Bytes> {
+        let mut bodies = BTreeSet::new();
+        let Some(broker) = self.broker() else { return bodies };
+        broker.inspect(|held| {
+            if held.name().to_string() != topic {
+                return;
+            }
+            held.held(|place, payload| {
+                if channel.zip(place).is_none_or(|(channel, place)| place.to_string() == channel) {
+                    bodies.insert(Bytes::copy_from_slice(&payload[PAYLOAD_HEADER..]));
+                }
+            });
+        });
+        bodies
     }
 
     pub(super) fn gone(&self) {

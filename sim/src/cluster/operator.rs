@@ -49,7 +49,7 @@ impl Cluster {
     pub async fn drop(&self, nsqd: &Nsqd, topic: &str, channel: Option<&str>, delete: bool) {
         let verb = if delete { "delete" } else { "empty" };
         let path = at(verb, topic, channel);
-        let asked = Instant::now();
+        let (asked, held) = (Instant::now(), nsqd.held(topic, channel));
         // Whatever the answer, it may have happened.
         let _ = self.post(nsqd.http_address(), &path).await;
         let node = nsqd.machine.name.clone();
@@ -59,7 +59,7 @@ impl Cluster {
             let deleted = |name: &str| channel.as_deref().is_none_or(|channel| channel == name);
             entries.channels.retain(|(on, of, name), _| *on != node || *of != topic || !deleted(name));
         }
-        entries.drops.push(Drop { node, topic, channel, asked, done: Instant::now() });
+        entries.drops.push(Drop { node, topic, channel, held, asked, done: Instant::now() });
     }
 
     /// Pauses a channel, or a whole topic, for a while, and writes that down.

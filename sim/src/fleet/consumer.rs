@@ -105,7 +105,7 @@ impl Consumer {
             sleep(Duration::from_millis(50)).await;
         }
         sim.count("consumers_left", 1);
-        self.machine.kill();
+        self.machine.ended();
     }
 }
 
@@ -143,6 +143,8 @@ impl Shared {
 enum End {
     Finish,
     TouchAndFinish,
+    /// Takes longer than the message timeout.
+    TouchAndWorkOn,
     Requeue(Duration),
     Forget,
 }
@@ -209,7 +211,8 @@ impl Process {
         } else if draw < requeue + forget {
             End::Forget
         } else if draw < requeue + forget + touch {
-            End::TouchAndFinish
+            // One in four, for they hold up all others.
+            if draw % 4 == 0 { End::TouchAndWorkOn } else { End::TouchAndFinish }
         } else {
             End::Finish
         }
@@ -234,6 +237,7 @@ impl Process {
             id: message.id(),
             attempts: message.attempts(),
             body: message.body().clone(),
+            touched: None,
             fate: Fate::Left,
         });
         entries.deliveries.len() - 1
@@ -264,6 +268,15 @@ impl Process {
             End::TouchAndFinish => {
                 self.sim.count("touches", 1);
                 message.touch();
+                message.finish();
+                Fate::Finished(Instant::now())
+            }
+            End::TouchAndWorkOn => {
+                sleep(self.plan.msg_timeout.mul_f64(0.6)).await;
+                message.touch();
+                self.cluster.ledger.open().deliveries[delivery].touched = Some(Instant::now());
+                sleep(self.plan.msg_timeout.mul_f64(0.6)).await;
+                self.sim.count("touched_past_timeout", 1);
                 message.finish();
                 Fate::Finished(Instant::now())
             }

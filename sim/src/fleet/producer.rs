@@ -98,6 +98,7 @@ impl Process {
             sent,
             not_before: delay.map(|delay| sent + delay),
             outcome: Outcome::Unknown,
+            answered: None,
         };
         let all = bodies.iter().map(|body| (body.clone(), publish.clone()));
         self.cluster.ledger.open().published.extend(all);
@@ -114,9 +115,8 @@ impl Process {
             Err(_) => (Outcome::Unknown, "unknown"),
         };
         self.sim.count(event, bodies.len() as u64);
-        let published = &mut self.cluster.ledger.open().published;
         for body in &bodies {
-            published.get_mut(body).expect("it was just written down").outcome = outcome;
+            self.cluster.ledger.open().answer(body, outcome);
         }
         answer.is_ok()
     }

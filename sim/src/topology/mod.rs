@@ -11,8 +11,8 @@ mod watch;
 use crate::checks::{self, discovery};
 use crate::cluster::{Cluster, Datacenter, Lookupd, Machine, Nsqd, NsqdConfig};
 use crate::fleet::{Consumer, Consuming, Producer, Producing, Signals};
+use crate::ledger::Outcome;
 use crate::runner::Sim;
-use crate::world::undrained;
 use madsim::time::{Instant, sleep};
 use nsq_core::options::Options;
 use nsq_core::random::Random;
@@ -53,8 +53,8 @@ pub struct Topology {
 const LOOK: Duration = Duration::from_millis(100);
 /// A publish has been answered by then.
 const ANSWERED: Duration = Duration::from_secs(180);
-/// While there is something to deliver, something is delivered within that time: longer than any timeout or pause. How long
-/// all of it takes depends on how little a consumer wants at a time.
+/// While there is something to deliver, something more is finished within that time: longer than any timeout or pause.
+/// How long all of it takes depends on how little a consumer wants at a time.
 const MOVING: Duration = Duration::from_secs(120);
 /// A frame may come in several packets and reads.
 const FRAME: Duration = Duration::from_millis(10);
@@ -122,7 +122,7 @@ impl Topology {
         }
         for (topic, channels) in &topics {
             for number in 0..self.plan.consumers {
-                channels.iter().for_each(|channel| self.add_consumer(topic, channel, number));
+                channels.iter().for_each(|channel| drop(self.add_consumer(topic, channel, number)));
             }
             for at in 0..self.plan.datacenters * self.plan.producers {
                 let here = &self.datacenters[at % self.datacenters.len()];
@@ -146,7 +146,7 @@ impl Topology {
     }
 
     /// A new consumer in one of the datacenters, counted round.
-    pub fn add_consumer(&mut self, topic: &str, channel: &str, datacenter: usize) {
+    pub fn add_consumer(&mut self, topic: &str, channel: &str, datacenter: usize) -> Consumer {
         self.built += 1;
         let plan = Consuming { topic: topic.to_owned(), channel: channel.to_owned(), ..self.plan.consumer.clone() };
         let consumer = self.cluster.consumer(self.built, &self.lookupds, plan, &self.signals);
@@ -154,7 +154,8 @@ impl Topology {
         if self.plan.clients_are_well {
             watch::watch_credit(self, &consumer);
         }
-        self.consumers.push(consumer);
+        self.consumers.push(consumer.clone());
+        consumer
     }
 
     /// A new producer in one of the datacenters, counted round, for those nsqds.
@@ -217,8 +218,31 @@ impl Topology {
     }
 
     /// How many messages have been delivered so far.
-    pub fn deliveries(&self) -> u64 {
-        self.cluster.ledger.open().deliveries.len() as u64
+    pub fn deliveries(&self) -> usize {
+        self.cluster.ledger.open().deliveries.len()
+    }
+
+    /// How many of the deliveries after so many had nothing to do with the datacenter: neither nsqd nor consumer is there.
+    pub fn deliveries_outside(&self, datacenter: &Datacenter, before: usize) -> u64 {
+        let machines = self.machines();
+        let inside: BTreeSet<&str> =
+            machines.iter().filter(|machine| datacenter.has(machine)).map(|machine| &*machine.name).collect();
+        let consumers = self.consumers.iter().filter(|consumer| inside.contains(&*consumer.machine.name));
+        let consumers: BTreeSet<usize> = consumers.map(|consumer| consumer.number).collect();
+        let entries = self.cluster.ledger.open();
+        let outside = entries.deliveries[before..]
+            .iter()
+            .filter(|delivery| !inside.contains(&*delivery.node.0) && !consumers.contains(&delivery.consumer.0));
+        outside.count() as u64
+    }
+
+    /// Whether the nsqd has accepted something from the producer that has it alone.
+    pub fn has_accepted(&self, nsqd: &Nsqd, topic: &str) -> bool {
+        let entries = self.cluster.ledger.open();
+        entries.published.values().any(|publish| {
+            let here = publish.topic == topic && publish.to == [nsqd.machine.name.clone()];
+            here && publish.outcome == Outcome::Accepted
+        })
     }
 
     /// The nsqd is about to hear of the topic for the first time, and an nsqlookupd that it can ask knows channels of it:
@@ -264,6 +288,7 @@ impl Topology {
         self.sim.note("heal");
         self.sim.net().heal_all();
         self.sim.net().all_links().loss(0.0);
+        let healed = Instant::now();
         self.within(discovery::registration_bound(&self.plan), || discovery::unregistered(self)).await;
         self.within(discovery::connection_bound(&self.plan), || discovery::unconnected(self)).await;
         self.sim.count("convergences", 1);
@@ -276,6 +301,7 @@ impl Topology {
         self.drain().await;
         // What was drained at the servers may still be on its way to the ledger.
         sleep(Duration::from_secs(2)).await;
+        self.stays_so(healed).await;
         let entries = self.cluster.ledger.open();
         checks::nothing_invented(&entries);
         checks::at_least_once(&entries);
@@ -284,10 +310,21 @@ impl Topology {
         checks::credit_is_kept(&entries, |_| max_in_flight, msg_timeout);
     }
 
+    /// What was good at once may have been the memory of connections whose end was not noticed yet: still good when
+    /// everything that was begun before all was healed has come to its end.
+    async fn stays_so(&self, healed: Instant) {
+        let noticed = discovery::registration_bound(&self.plan) + discovery::connection_bound(&self.plan);
+        sleep((noticed + self.plan.lookup.inactive_producer_timeout).saturating_sub(healed.elapsed())).await;
+        assert_eq!(discovery::unregistered(self), None, "it was good before");
+        assert_eq!(discovery::unconnected(self), None, "it was good before");
+    }
+
     /// What only holds where no packet is late and no connection was lost.
     pub fn check_timing(&self) {
         let latency = 2 * *self.plan.inside.end() + FRAME;
-        checks::never_early(&self.cluster.ledger.open(), self.plan.consumer.msg_timeout, latency);
+        let (entries, msg_timeout) = (self.cluster.ledger.open(), self.plan.consumer.msg_timeout);
+        checks::never_early(&entries, msg_timeout, latency);
+        checks::touches_are_kept(&entries, msg_timeout, latency);
     }
 
     /// Looks until nothing is amiss.
@@ -302,23 +339,17 @@ impl Topology {
         }
     }
 
-    /// Looks until nothing is left.
+    /// Looks until nothing is left. What comes again and again is no progress.
     async fn drain(&self) {
-        let (mut count, mut since) = (self.deliveries(), Instant::now());
-        while let Some(what) = self.undrained() {
-            if self.deliveries() > count {
-                (count, since) = (self.deliveries(), Instant::now());
+        let finished = || checks::finished(&self.cluster.ledger.open()).values().map(BTreeSet::len).sum::<usize>();
+        let (mut count, mut since) = (finished(), Instant::now());
+        while let Some(what) = self.nsqds.iter().find_map(Nsqd::undrained) {
+            if since.elapsed() > MOVING {
+                let before = std::mem::replace(&mut count, finished());
+                assert!(count > before, "nothing more has been finished for {MOVING:?}: {what}");
+                since = Instant::now();
             }
-            assert!(since.elapsed() < MOVING, "nothing has come for {MOVING:?}: {what}");
             sleep(LOOK).await;
         }
-    }
-
-    fn undrained(&self) -> Option<String> {
-        self.nsqds.iter().find_map(|nsqd| {
-            let name = &nsqd.machine.name;
-            let Some(broker) = nsqd.broker() else { return Some(format!("{name} is down")) };
-            undrained(&broker).map(|what| format!("{name}: {what}"))
-        })
     }
 }

@@ -2,11 +2,9 @@
 
 use super::Topology;
 use crate::checks::discovery;
-use crate::cluster::{Cluster, Lookupd, Nsqd};
+use crate::cluster::{Cluster, Nsqd};
 use crate::fleet::Consumer;
-use crate::world::inspect;
 use madsim::time::sleep;
-use nsq_core::lookupd::Options;
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -21,10 +19,20 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 pub(super) fn watch(topology: &Topology, nsqd: &Nsqd) {
     let (cluster, nsqd) = (topology.cluster.clone(), nsqd.clone());
     let (lookupds, options) = (topology.lookupds.clone(), topology.plan.lookup.clone());
+    let (sim, topics) = (topology.sim.clone(), topology.plan.topics.clone());
     topology.cluster.at_desk(async move {
+        let mut counted = None;
         loop {
             look(&cluster, &nsqd);
-            lookupds.iter().for_each(|lookupd| nothing_dead_is_listed(lookupd, &nsqd, &options));
+            let timeout = options.inactive_producer_timeout + UNDER_WAY;
+            if let Some(since) = nsqd.machine.dead_since().filter(|since| since.elapsed() > timeout) {
+                // What is dead is not told of any more once its timeout is over, however it died.
+                let alive = lookupds.iter().filter(|lookupd| lookupd.machine.is_up());
+                alive.for_each(|lookupd| discovery::is_unlisted(lookupd, &nsqd, &topics));
+                if counted.replace(since) != Some(since) && nsqd.machine.was_dark_within(since.elapsed()) {
+                    sim.count("silent_deaths_outlived", 1);
+                }
+            }
             sleep(WATCH).await;
         }
     });
@@ -33,11 +41,16 @@ pub(super) fn watch(topology: &Topology, nsqd: &Nsqd) {
 /// Sets a watcher to the credit of a consumer.
 pub(super) fn watch_credit(topology: &Topology, consumer: &Consumer) {
     let (cluster, consumer) = (topology.cluster.clone(), consumer.clone());
+    let sim = topology.sim.clone();
     let (nsqds, latency) = (topology.all_nsqds.clone(), *topology.plan.inside.end());
     topology.cluster.at_desk(async move {
         loop {
             let nsqds = nsqds.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            discovery::credit_is_kept(&consumer, &nsqds, &cluster.ledger.open(), AWAKE + 2 * latency);
+            let moment = AWAKE + 2 * latency;
+            let given = discovery::credit_is_kept(&consumer, &nsqds, &cluster.ledger.open(), moment);
+            let wanted = consumer.plan.max_in_flight;
+            sim.count("at_max_in_flight", u64::from(given == wanted));
+            sim.count("more_connections_than_credit", u64::from(consumer.connected().len() > wanted as usize));
             sleep(WATCH).await;
         }
     });
@@ -45,28 +58,13 @@ pub(super) fn watch_credit(topology: &Topology, consumer: &Consumer) {
 
 /// All invariants of all topics hold, no timer is forgotten; and channels that are there are owed messages from now on.
 fn look(cluster: &Cluster, nsqd: &Nsqd) {
-    let Some(broker) = nsqd.broker() else { return };
     if nsqd.machine.has_run(AWAKE) {
-        inspect(&broker);
+        nsqd.check();
     }
     let mut entries = cluster.ledger.open();
     for (topic, channel) in nsqd.directory().into_iter().flatten() {
         if let Some(channel) = channel {
             entries.channel_exists(&nsqd.machine.name, &topic, &channel);
         }
-    }
-}
-
-/// What is dead is not listed any more once its timeout is over, however it died.
-fn nothing_dead_is_listed(lookupd: &Lookupd, nsqd: &Nsqd, options: &Options) {
-    let (Some(since), Some(registered)) = (nsqd.machine.dead_since(), lookupd.registered()) else { return };
-    if since.elapsed() > options.inactive_producer_timeout + UNDER_WAY {
-        let name = &nsqd.machine.name;
-        assert!(
-            !registered.contains_key(name),
-            "{} lists {name}, dead for {:?}",
-            lookupd.machine.name,
-            since.elapsed()
-        );
     }
 }
