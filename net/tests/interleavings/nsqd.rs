@@ -78,11 +78,22 @@ impl Nsqd {
     }
 
     pub(crate) fn create_topic(&self, topic: &str) {
-        block_on(self.broker.create_topic(&topic_name(topic))).unwrap();
+        self.saving(self.broker.create_topic(&topic_name(topic))).unwrap();
     }
 
     pub(crate) fn administer(&self, topic: &str, action: Admin) -> Option<Result<(), Refusal>> {
-        block_on(self.broker.administer(&topic_name(topic), action))
+        self.saving(self.broker.administer(&topic_name(topic), action))
+    }
+
+    /// Waits for an operation, and writes the directory meanwhile, for that is what operations wait for.
+    fn saving<T>(&self, operation: impl Future<Output = T>) -> T {
+        block_on(async {
+            tokio::select! {
+                biased;
+                result = operation => result,
+                () = self.save() => panic!("the process has ended"),
+            }
+        })
     }
 
     /// Lets time pass, and calls the topics that have become due.
