@@ -36,12 +36,12 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def request(port, method, target, body=None):
+def request(port, method, target, body=None, allowed=(200,)):
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     with contextlib.closing(connection):
         connection.request(method, target, body)
         answer = connection.getresponse()
-        if answer.status != 200:
+        if answer.status not in allowed:
             raise Mismatch(f"{method} {target}: {answer.status}")
         return answer.read()
 
@@ -129,9 +129,10 @@ class Consumer:
 
 
 def listed(lookupd):
-    """The TCP ports of the topic's producers, as consumers are told."""
-    producers = json.loads(request(lookupd.http, "GET", f"/lookup?topic={TOPIC}"))["producers"]
-    return {producer["tcp_port"] for producer in producers}
+    """The TCP ports of the topic's producers, as consumers are told: none is a 404, as long as nsqlookupd has not heard
+    of the topic."""
+    answer = request(lookupd.http, "GET", f"/lookup?topic={TOPIC}", allowed=(200, 404))
+    return {producer["tcp_port"] for producer in json.loads(answer).get("producers", [])}
 
 
 def step(what, consumers, bodies, within=PATIENCE):
