@@ -314,7 +314,7 @@ impl Consumer {
         let until = now + patience(limits);
         self.deliveries += 1;
         let delivery = Delivery { conn, number: self.deliveries, message };
-        if self.held.is_empty() && self.sharing.admit(now, conn) {
+        if (self.held.is_empty() || self.sharing.has_room(conn)) && self.sharing.admit(now, conn) {
             self.deliver(now, delivery, effects);
         } else if self.has_too_many(conn) {
             effects.push(Effect::Disconnect(conn));
@@ -356,7 +356,10 @@ impl Consumer {
         let DeliveryId { conn, number, id, attempts } = delivery;
         let mut judged = false;
         if answer == Answer::Touch {
-            self.touch(now, number);
+            if !self.touch(now, number) {
+                // It would give time to another delivery of the message, if to any.
+                return false;
+            }
         } else if self.flights.remove(&number).is_some() {
             judged = self.judge(now, answer, effects);
             if judged {
@@ -382,12 +385,13 @@ impl Consumer {
         judged
     }
 
-    fn touch(&mut self, now: Instant, number: u64) {
-        if let Some(flight) = self.flights.get_mut(&number)
-            && let Some(Conn { limits, .. }) = self.conns.get(&flight.conn)
-        {
+    /// Gives a message more time, unless it has timed out.
+    fn touch(&mut self, now: Instant, number: u64) -> bool {
+        let Some(flight) = self.flights.get_mut(&number) else { return false };
+        if let Some(Conn { limits, .. }) = self.conns.get(&flight.conn) {
             flight.deadline = (now + patience(limits)).min(flight.latest);
         }
+        true
     }
 
     fn requeue_delay(&self, attempts: u16) -> Duration {
@@ -436,11 +440,11 @@ impl Consumer {
     }
 
     fn admit_held(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        while let Some((until, delivery)) = self.held.front() {
-            if now < *until && !self.sharing.admit(now, delivery.conn) {
-                break;
+        for (until, delivery) in core::mem::take(&mut self.held) {
+            if now < until && !self.sharing.admit(now, delivery.conn) {
+                self.held.push_back((until, delivery));
+                continue;
             }
-            let (until, delivery) = self.held.pop_front().expect("it was just there");
             if let Some(conn) = self.conns.get_mut(&delivery.conn) {
                 conn.surplus -= 1;
             }

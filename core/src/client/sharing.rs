@@ -6,9 +6,9 @@
 //! > `bound` = max(its RDY, a higher RDY that may not have been superseded yet, what it has in flight),
 //!
 //! and the one rule is **Σ `bound` ≤ `max_in_flight`**. A raise waits for its credit. A lowered RDY counts as superseded
-//! after [`patience`](Share): two round trips, measured when the connection was made, and 100 ms; at once if as much is in
-//! flight as it allowed, for nsqd has to read it before it reads the FIN that would make room. Should the network be slower
-//! than that, what comes too much is *not admitted*: it is held back from the application until there is room for it.
+//! after [`patience`](Share): two round trips, measured when the connection was made, and 100 ms; no sooner if as much is in
+//! flight as it allowed, for a message that times out makes room at nsqd without a FIN. Should the network be slower than
+//! that, what comes too much is *not admitted*: it is held back from the application until there is room for it.
 //!
 //! When connections outnumber the credit, each can have one message more than it has, or none, and they take turns: an idle one for its patience, a busy one
 //! for [`TURN`]; who has waited longest is next, so with n connections and m credits none waits longer than
@@ -69,6 +69,10 @@ impl Share {
         self.settling.map_or(self.rdy, |(rdy, _)| rdy.max(self.rdy))
     }
 
+    fn has_room(&self) -> bool {
+        self.in_flight < self.granted()
+    }
+
     fn bound(&self) -> u32 {
         self.granted().max(self.in_flight)
     }
@@ -86,7 +90,7 @@ impl Share {
         if (rdy == 0) != (self.rdy == 0) {
             self.since = now;
         }
-        if rdy < self.rdy && self.rdy > self.in_flight {
+        if rdy < self.rdy {
             self.settling = Some((self.granted(), now + self.patience));
         }
         self.rdy = rdy;
@@ -143,11 +147,16 @@ impl Sharing {
         self.held = held;
     }
 
+    /// Whether a message that comes is one that nsqd was asked for.
+    pub(super) fn has_room(&self, conn: ConnId) -> bool {
+        self.shares.get(&conn).is_some_and(Share::has_room)
+    }
+
     /// A message has come: whether there is room for it. If so, it is in flight.
     pub(super) fn admit(&mut self, now: Instant, conn: ConnId) -> bool {
         let rotating = self.is_rotating();
         let Some(share) = self.shares.get(&conn) else { return false };
-        if share.in_flight >= share.granted() && self.reserved() >= self.max_in_flight {
+        if !share.has_room() && self.reserved() >= self.max_in_flight {
             return false;
         }
         let share = self.shares.get_mut(&conn).expect("it was just there");

@@ -2,7 +2,7 @@
 
 use super::model::{World, ms, options};
 use crate::client::BackoffLimits;
-use crate::client::consumer::{Answer, Input};
+use crate::client::consumer::{Answer, Input, Options};
 use crate::time::Duration;
 use alloc::vec;
 use alloc::vec::Vec;
@@ -65,6 +65,17 @@ fn act(world: &mut World, action: &Action) {
     }
 }
 
+/// A world in which all that has happened; latencies in milliseconds.
+fn plan(nsqds: usize, max_in_flight: u32, latencies: &[u64], actions: &[Action]) -> World {
+    let backoff = BackoffLimits { first: ms(500), most: ms(8000) };
+    let mut world = World::new(nsqds, Options { backoff, ..options(max_in_flight) });
+    for (nsqd, latency) in world.nsqds.iter_mut().zip(latencies) {
+        nsqd.latency = ms(*latency);
+    }
+    actions.iter().for_each(|action| act(&mut world, action));
+    world
+}
+
 /// How long everything may take to come to its end: the longest backoff, and the way out of it.
 const HEALED: Duration = Duration::from_secs(900);
 
@@ -80,12 +91,7 @@ proptest! {
         latencies in proptest::collection::vec(0u64..60, 8),
         actions in actions(),
     ) {
-        let backoff = BackoffLimits { first: ms(500), most: ms(8000) };
-        let mut world = World::new(nsqds, crate::client::consumer::Options { backoff, ..options(max_in_flight) });
-        for (nsqd, latency) in world.nsqds.iter_mut().zip(latencies) {
-            nsqd.latency = ms(latency);
-        }
-        actions.iter().for_each(|action| act(&mut world, action));
+        let mut world = plan(nsqds, max_in_flight, &latencies, &actions);
         for nsqd in &mut world.nsqds {
             (nsqd.up, nsqd.refuses) = (true, false);
         }
@@ -127,4 +133,24 @@ proptest! {
         }
         prop_assert_eq!(world.machine.deadline(), None);
     }
+}
+
+/// nsqd took a message back, and handed out the next one, just before it read that RDY was lowered.
+#[test]
+fn a_lowered_rdy_is_not_superseded_by_a_message_that_times_out() {
+    use Action::{Disconnect, Finish, Kill, Pass, Publish, Requeue, Start};
+    let publish_and_kill = [Publish(0, 5), Kill(3), Pass(5709), Publish(0, 3), Kill(1), Requeue(1), Publish(2, 2)];
+    let come_back = [Publish(0, 1), Publish(1, 1), Start(3), Finish(3), Start(1), Finish(2), Pass(334)];
+    plan(4, 7, &[25, 42, 25, 0], &[publish_and_kill, come_back].concat());
+    let publish = [Publish(6, 1), Publish(4, 1), Publish(7, 1), Pass(2374), Publish(3, 1), Disconnect(0)];
+    let time_out = [Pass(104), Pass(4382), Pass(779), Finish(1), Publish(7, 1), Pass(476)];
+    plan(5, 3, &[36, 26, 23, 26, 23], &[publish, time_out].concat());
+}
+
+/// To nsqd that would be a touch of the delivery that came after it.
+#[test]
+fn a_delivery_that_has_timed_out_is_not_touched() {
+    use Action::{Pass, Publish, Touch};
+    let actions = [Publish(3, 1), Pass(3694), Pass(6508), Publish(7, 1), Touch, Pass(5046)];
+    plan(7, 1, &[0, 0, 0, 47, 27, 6, 57], &actions);
 }
