@@ -32,6 +32,11 @@ impl Budget {
         self.0.used.load(Relaxed)
     }
 
+    /// Whether three quarters are used: then topics that have a disk are to give up their memory, busy or not.
+    pub fn is_short(&self) -> bool {
+        self.used() > self.limit() / 4 * 3
+    }
+
     /// The limit in bytes.
     pub fn limit(&self) -> usize {
         self.0.limit

@@ -27,6 +27,7 @@ pub mod node;
 pub mod options;
 pub mod random;
 pub mod session;
+pub mod storage;
 pub mod time;
 pub mod topic;
 pub mod wire;

@@ -79,6 +79,20 @@ impl IdMaker {
         MessageId(self.id)
     }
 
+    /// The last id that was made; zeros if none was.
+    pub const fn last(&self) -> MessageId {
+        MessageId(self.id)
+    }
+
+    /// Whatever the clock says, ids are larger than this one from now on.
+    pub fn start_above(&mut self, id: MessageId) {
+        let digits = core::str::from_utf8(&id.0).ok();
+        if let Some(number) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
+            self.tick = ((number >> 22) as i64).wrapping_add(EPOCH_TICK);
+            (self.id, self.sequence) = (id.0, IDS_PER_TICK);
+        }
+    }
+
     fn start_tick(&mut self, tick: i64) {
         self.tick = tick;
         self.sequence = 0;

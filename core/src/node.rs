@@ -110,6 +110,8 @@ impl Node {
                 self.changes_file(&topic, Some(&channel));
                 self.directory.delete_channel(&topic, &channel);
             }
+            // For whoever waits for the process to end; the directory does not change.
+            Notice::Stored { .. } | Notice::Damaged { .. } => {}
             Notice::TopicPaused { topic, paused, from, slot } => {
                 self.changes_file(&topic, None);
                 if let Some(entry) = self.directory.get_mut(&topic) {

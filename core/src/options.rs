@@ -11,7 +11,7 @@ pub struct Options {
     pub version: String,
     /// `--node-id`: 10 bits that go into every message id.
     pub node_id: u16,
-    /// `--max-msg-size`, bytes.
+    /// `--max-msg-size`, bytes; what holds is [`message_limit`](Self::message_limit).
     pub max_msg_size: u64,
     /// `--max-body-size`, bytes: bodies of IDENTIFY, AUTH and MPUB.
     pub max_body_size: u64,
@@ -39,12 +39,28 @@ pub struct Options {
     pub max_channel_consumers: usize,
     /// `--mem-queue-size`: messages a queue keeps in memory before it overflows.
     pub mem_queue_size: u64,
+    /// `--max-bytes-per-file`: a segment of the log is not made larger, unless by a single message.
+    pub max_bytes_per_file: u64,
+    /// `--sync-every`: after so many messages written the disk is told to keep them.
+    pub sync_every: u64,
+    /// `--sync-timeout`: after so long it is in any case.
+    pub sync_timeout: Duration,
     /// `--max-deflate-level`
     pub max_deflate_level: u8,
     /// `--topology-region`
     pub topology_region: String,
     /// `--topology-zone`
     pub topology_zone: String,
+}
+
+/// The largest body that a record of the log can hold, with some room to spare, bytes.
+pub const MESSAGE_MAX: u64 = (1 << 29) - 1024;
+
+impl Options {
+    /// The largest message that is taken, bytes: `--max-msg-size`, up to [`MESSAGE_MAX`].
+    pub fn message_limit(&self) -> u64 {
+        self.max_msg_size.min(MESSAGE_MAX)
+    }
 }
 
 impl Default for Options {
@@ -66,6 +82,9 @@ impl Default for Options {
             max_output_buffer_timeout: Duration::from_secs(30),
             max_channel_consumers: 0,
             mem_queue_size: 10_000,
+            max_bytes_per_file: 100 * 1024 * 1024,
+            sync_every: 2500,
+            sync_timeout: Duration::from_secs(2),
             max_deflate_level: 6,
             topology_region: String::new(),
             topology_zone: String::new(),

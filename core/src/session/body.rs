@@ -31,7 +31,7 @@ impl Body {
 /// Judges the size that precedes a body.
 pub(super) fn size(op: Op, size: i32, options: &Options) -> Result<usize, Fatal<'static>> {
     let max = match op {
-        Op::Pub | Op::Dpub => options.max_msg_size,
+        Op::Pub | Op::Dpub => options.message_limit(),
         _ => options.max_body_size,
     };
     match u32::try_from(size) {
@@ -96,8 +96,8 @@ impl Items {
     /// Judges the size of the next message, and of the body with it.
     fn size(&self, size: i32, options: &Options) -> Result<usize, Fatal<'static>> {
         let Ok(bytes @ 1..) = u32::try_from(size) else { return Err(Fatal::ItemSizeInvalid(self.done, size)) };
-        if u64::from(bytes) > options.max_msg_size {
-            return Err(Fatal::ItemTooBig(bytes.into(), options.max_msg_size));
+        if u64::from(bytes) > options.message_limit() {
+            return Err(Fatal::ItemTooBig(bytes.into(), options.message_limit()));
         }
         let body = 4 + self.bytes as u64 + 4 + u64::from(bytes);
         if body > options.max_body_size {

@@ -106,7 +106,7 @@ impl Session {
         let Some([b'\n', rest @ ..]) = rest.strip_prefix(topic.as_str().as_bytes()) else { return false };
         let Some((size, rest)) = rest.split_first_chunk() else { return false };
         let size = u32::from_be_bytes(*size) as usize;
-        if size == 0 || size > rest.len() || size as u64 > self.options.max_msg_size {
+        if size == 0 || size > rest.len() || size as u64 > self.options.message_limit() {
             return false;
         }
         let before = bytes.len() - rest.len();

@@ -180,6 +180,7 @@ impl Display for Reason<'_> {
                 write!(f, "consumers for {topic}:{channel} exceeds limit of {limit}")
             }
             Refusal::QueueFull => f.write_str("queue memory limit reached, see --mem-queue-bytes"),
+            Refusal::NotWritten => f.write_str("the disk failed, see nsqd's log"),
             Refusal::Exiting => f.write_str("exiting"),
             Refusal::NoChannel => f.write_str("channel not found"),
             Refusal::NotSaved => f.write_str("metadata could not be saved, see nsqd's log"),

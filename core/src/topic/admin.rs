@@ -4,12 +4,21 @@ use super::channel::Channel;
 use super::io::{Admin, ConnId, Effects, Notice, Refusal, Slot, ToConn};
 use super::stats::{ChannelStats, ConsumerStats, TopicStats};
 use super::{Awaiting, Context, Topic, log::Log};
+use crate::directory::Entry;
 use crate::name::ChannelName;
 use alloc::vec::Vec;
 
 impl Topic {
     /// Does what an operator asks for. Pauses are answered by the node, when they are saved.
     pub(super) fn administer(&mut self, from: ConnId, slot: Slot, action: Admin, cx: &mut Context<'_>) {
+        // The journal is told of whatever an operator does; in a durable topic nobody hears of it before that stays.
+        let journalled = !matches!(action, Admin::DeleteTopic);
+        if self.is_durable() && journalled {
+            self.open_store();
+        }
+        if let Some(store) = self.store.as_mut().filter(|_| journalled) {
+            store.news();
+        }
         let result = match action {
             Admin::CreateTopic => return self.answer(from, slot, Ok(()), cx.out),
             Admin::CreateChannel(name) => {
@@ -22,6 +31,9 @@ impl Topic {
                 Ok(channel) => {
                     let (channel, mut turn) = self.turn(channel, cx);
                     channel.paused = paused;
+                    if let Some(ledger) = &mut channel.ledger {
+                        ledger.announce = true;
+                    }
                     channel.dispatch(&mut turn);
                     let topic = self.name.clone();
                     cx.out.notices.push(Notice::ChannelPaused { topic, channel: name, paused, from, slot });
@@ -44,7 +56,10 @@ impl Topic {
                 Ok(())
             }
         };
-        cx.out.tell(from, ToConn::Reply { slot, result });
+        match &mut self.store {
+            Some(store) if store.disk.durable && journalled && result.is_ok() => store.answer_later(from, slot, true),
+            _ => cx.out.tell(from, ToConn::Reply { slot, result }),
+        }
     }
 
     /// Makes a new topic wait for [`Input::Channels`](super::io::Input::Channels): until then it takes everything and gives
@@ -88,7 +103,10 @@ impl Topic {
     fn empty(&mut self) {
         self.counters.emptied += self.depth();
         if self.depth() > 0 {
-            self.channels.iter_mut().for_each(|(_, channel)| channel.skip());
+            self.channels.iter_mut().for_each(|(_, channel)| channel.skip(self.fan));
+        }
+        if let Some(store) = &mut self.store {
+            store.drop_pending();
         }
         self.drop_backlog();
     }
@@ -97,8 +115,12 @@ impl Topic {
     pub(super) fn delete_channel(&mut self, channel: usize, out: &mut Effects) {
         let mut deleted = self.channels.remove(channel);
         deleted.disconnect(out);
+        self.counters.lost += deleted.counters.lost;
         deleted.empty(&mut self.log);
         self.by_name.remove(&deleted.name);
+        if let (Some(store), Some(ledger)) = (&mut self.store, deleted.ledger.take()) {
+            store.forget(ledger.incarnation, deleted.name.clone());
+        }
         self.members.retain(|_, member| member.channel != channel);
         self.last_member = None;
         out.notices.push(Notice::ChannelDeleted(self.name.clone(), deleted.name));
@@ -116,6 +138,14 @@ impl Topic {
         self.by_name.clear();
         self.members.clear();
         self.last_member = None;
+        if let Some(mut store) = self.store.take() {
+            // A durable topic has given to nobody what it was asked for, and now never will. In default mode a message was
+            // in the topic, and perhaps delivered, from the moment on that it came; it went as those before it did.
+            let result = if store.disk.durable { Err(Refusal::Exiting) } else { Ok(()) };
+            for (conn, slot) in store.answered_all() {
+                self.answer(conn, slot, result.clone(), out);
+            }
+        }
         self.log = Log::new(self.budget.clone());
         self.fan = self.log.end();
         self.backlog = 0;
@@ -138,11 +168,17 @@ impl Topic {
     pub fn restore(&mut self, paused: bool, channels: impl IntoIterator<Item = (ChannelName, bool)>) {
         self.paused = paused;
         for (name, paused) in channels {
-            let mut channel = Channel::new(name.clone());
+            let mut channel = Channel::new(name.clone(), self.new_incarnation());
             channel.paused = paused;
             let channel = self.channels.insert(channel);
             self.by_name.insert(name, channel);
         }
+    }
+
+    /// What `nsqd.dat` says of it.
+    pub fn entry(&self) -> Entry {
+        let channels = self.by_name.iter().map(|(name, &channel)| (name.clone(), self.channels[channel].paused));
+        Entry { paused: self.paused, channels: channels.collect() }
     }
 
     /// Whether the topic has that channel.
@@ -161,7 +197,9 @@ impl Topic {
             message_count: self.counters.messages,
             message_bytes: self.counters.bytes,
             paused: self.paused,
+            durable: self.is_durable(),
             memory: self.log.bytes(),
+            lost: self.counters.lost + self.channels.iter().map(|(_, it)| it.counters.lost).sum::<u64>(),
         }
     }
 
@@ -188,6 +226,7 @@ impl Topic {
             timeout_count: counters.timed_out,
             finish_count: counters.finished,
             dropped_count: counters.sampled + counters.emptied + counters.skipped,
+            lost: counters.lost,
             client_count: channel.consumers.len(),
             clients: if clients { channel.consumers.iter().map(client).collect() } else { Default::default() },
             paused: channel.paused,

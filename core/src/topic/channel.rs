@@ -7,14 +7,18 @@
 use super::consumers::Consumers;
 use super::flights::{Flight, Flights, NewFlight};
 use super::io::{ConnId, Consumer, Effects, Refusal, ToConn};
-use super::log::{FRAME_HEADER, Loc, Log, write_frame};
+use super::log::{Cursor, FRAME_HEADER, Loc, Log, Step, Unavailable, write_frame};
+use super::store::ledger::Ledger;
 use super::{SMALL, STEP};
 use crate::message::MessageId;
 use crate::name::ChannelName;
 use crate::options::Options;
 use crate::random::Random;
+use crate::storage::journal::Incarnation;
 use crate::time::{Duration, Instant, Now};
+use alloc::boxed::Box;
 use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::vec::Vec;
 use core::cmp::Reverse;
 
 #[derive(Debug)]
@@ -22,6 +26,11 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     is_ephemeral: bool,
     pub(super) paused: bool,
+    /// Everything is stored, and what happens from now on is not: nothing is handed out any more.
+    pub(super) stopped: bool,
+    incarnation: Incarnation,
+    /// What the journal has to be told, if there is one.
+    pub(super) ledger: Option<Box<Ledger>>,
     pub(super) consumers: Consumers,
     pub(super) flights: Flights,
     pub(super) counters: Counters,
@@ -39,8 +48,18 @@ pub(super) struct Channel {
 /// `count` messages from `next` on, not counting those that cursors pass over.
 #[derive(Clone, Copy, Debug)]
 struct Range {
-    next: Loc,
+    next: Cursor,
     count: u64,
+    /// Behind the last of them, if that is not the fan-out position.
+    end: Option<Cursor>,
+}
+
+/// What a journal tells of a channel.
+pub(super) struct Recalled {
+    /// From where to where it has handed out nothing, and how many messages that are.
+    pub(super) ranges: Vec<(Cursor, Cursor, u64)>,
+    /// What it had handed out, how often, and until when it is deferred.
+    pub(super) out: Vec<(Loc, u16, Option<Instant>)>,
 }
 
 /// A message put back: it goes first once so many messages have been handed out.
@@ -62,6 +81,8 @@ struct Deferred {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Counters {
     pub(super) messages: u64,
+    /// Those that were there at the start.
+    restored: u64,
     pub(super) requeued: u64,
     pub(super) timed_out: u64,
     pub(super) finished: u64,
@@ -71,6 +92,35 @@ pub(super) struct Counters {
     pub(super) emptied: u64,
     /// Not admitted, for the channel is ephemeral and was full.
     pub(super) skipped: u64,
+    /// Damaged on disk.
+    pub(super) lost: u64,
+}
+
+/// What becomes of a message when stragglers are carried forward.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carried {
+    /// Nothing.
+    Stays,
+    /// There is a copy.
+    To(Loc),
+    /// It cannot be read any more.
+    Lost,
+}
+
+/// What is to be handed out next.
+struct Taken {
+    loc: Loc,
+    attempts: u16,
+    /// Nobody has heard of it.
+    fresh: bool,
+}
+
+/// Why nothing is taken.
+enum Untaken {
+    /// What was next is lost, and was counted: there may be something behind it.
+    Lost,
+    /// Its bytes have to be fetched first.
+    Missing,
 }
 
 /// What a channel works with during one call.
@@ -96,11 +146,14 @@ impl Turn<'_> {
 const BEHIND: u64 = 10_000;
 
 impl Channel {
-    pub(super) fn new(name: ChannelName) -> Self {
+    pub(super) fn new(name: ChannelName, incarnation: Incarnation) -> Self {
         Self {
+            incarnation,
+            ledger: None,
             is_ephemeral: name.is_ephemeral(),
             name,
             paused: false,
+            stopped: false,
             consumers: Consumers::default(),
             flights: Flights::default(),
             counters: Counters::default(),
@@ -111,6 +164,67 @@ impl Channel {
             deferred: BinaryHeap::new(),
             handed_out: 0,
         }
+    }
+
+    /// A channel that is there at the start.
+    pub(super) fn recalled(name: ChannelName, paused: bool, incarnation: Incarnation, recalled: Recalled) -> Self {
+        let mut channel = Self::new(name, incarnation);
+        let Recalled { ranges, out } = recalled;
+        (channel.paused, channel.gap) = (paused, true);
+        channel.fresh = ranges.iter().map(|(_, _, count)| count).sum();
+        channel.ranges = ranges.into_iter().map(|(next, end, count)| Range { next, count, end: Some(end) }).collect();
+        for (loc, attempts, due) in out {
+            match due {
+                Some(due) => channel.deferred.push(Reverse(Deferred { due, loc, attempts })),
+                None => channel.put_back(loc, attempts),
+            }
+        }
+        channel.counters.restored = channel.held() as u64;
+        channel.open_ledger();
+        channel
+    }
+
+    /// The journal is to be told of this channel from now on.
+    pub(super) fn open_ledger(&mut self) {
+        if !self.is_ephemeral {
+            self.ledger = Some(Box::new(Ledger::new(self.incarnation)));
+        }
+    }
+
+    /// Everything that is out and in these chunks is something to tell the journal.
+    pub(super) fn mention(&mut self, is_one: impl Fn(u32) -> bool) {
+        let Some(mut ledger) = self.ledger.take() else { return };
+        self.each_out(|loc, attempts, due| {
+            if is_one(loc.chunk) {
+                ledger.mention(loc, attempts, due);
+            }
+        });
+        ledger.moved = true;
+        self.ledger = Some(ledger);
+    }
+
+    /// What was handed out or deferred and is not done, how often, and until when it is deferred.
+    pub(super) fn each_out(&self, mut each: impl FnMut(Loc, u16, Option<Instant>)) {
+        self.flights.iter().for_each(|flight| each(flight.loc, flight.attempts, None));
+        self.waiting.iter().for_each(|waiting| each(waiting.loc, waiting.attempts, None));
+        let deferred = self.deferred.iter();
+        deferred.for_each(|Reverse(deferred)| each(deferred.loc, deferred.attempts, Some(deferred.due)));
+    }
+
+    /// From where to where nothing was handed out, up to the fan-out position.
+    pub(super) fn fresh_ranges(&self, fan: Cursor) -> impl Iterator<Item = (Cursor, Cursor)> + '_ {
+        self.ranges.iter().map(move |range| (range.next, range.end.unwrap_or(fan)))
+    }
+
+    /// Whether somebody reads: a consumer has credit, or will when what it holds is done.
+    pub(super) fn is_active(&self) -> bool {
+        !self.paused && self.depth() > 0 && (self.consumers.has_ready() || self.flights.len() > 0)
+    }
+
+    /// The index of the chunk that is read next.
+    pub(super) fn place(&self, log: &Log) -> Option<usize> {
+        let fresh = self.cursor().map(|cursor| cursor.loc.chunk);
+        fresh.or_else(|| self.waiting.front().map(|waiting| waiting.loc.chunk)).map(|chunk| log.at_or_after(chunk))
     }
 
     /// Messages that could be handed out: never handed out, or waiting to be again.
@@ -128,7 +242,7 @@ impl Channel {
     }
 
     /// Takes the `count` plain messages from `fan` on; an ephemeral channel only as many as it has room for.
-    pub(super) fn admit(&mut self, fan: Loc, count: u64, log: &mut Log, mem_queue_size: u64) {
+    pub(super) fn admit(&mut self, fan: Cursor, count: u64, log: &mut Log, mem_queue_size: u64) {
         self.counters.messages += count;
         let mut limit = count;
         if self.is_ephemeral && mem_queue_size.saturating_sub(self.depth()) < count {
@@ -139,18 +253,24 @@ impl Channel {
         match self.ranges.back_mut() {
             Some(range) if !self.gap => range.count += admitted,
             _ if admitted > 0 => {
-                self.ranges.push_back(Range { next: fan, count: admitted });
+                self.ranges.push_back(Range { next: fan, count: admitted, end: None });
                 self.gap = false;
             }
             _ => {}
         }
         self.fresh += admitted;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.moved = true;
+        }
         self.counters.skipped += count - admitted;
         self.gap |= admitted < count;
     }
 
-    /// Messages are left out between the last one admitted and the next.
-    pub(super) const fn skip(&mut self) {
+    /// Messages are left out between the last one admitted, which was the last before `fan`, and the next.
+    pub(super) fn skip(&mut self, fan: Cursor) {
+        if let Some(range) = self.ranges.back_mut().filter(|_| !self.gap) {
+            range.end = Some(fan);
+        }
         self.gap = true;
     }
 
@@ -158,25 +278,38 @@ impl Channel {
     pub(super) fn admit_deferred(&mut self, loc: Loc, due: Instant, log: &mut Log) {
         self.counters.messages += 1;
         log.keep(loc);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.out(loc, 0, Some(due), true, log);
+        }
         self.deferred.push(Reverse(Deferred { due, loc, attempts: 0 }));
     }
 
     /// Hands out messages while there is a consumer with credit.
     pub(super) fn dispatch(&mut self, turn: &mut Turn<'_>) {
-        while !self.paused && self.depth() > 0 {
+        while !self.paused && !self.stopped && self.depth() > 0 {
             let Some(consumer) = self.consumers.next_ready() else { return };
             if *turn.budget < 0 {
                 self.consumers.not_yet(consumer);
                 return turn.wake_at(turn.now.instant);
             }
-            let (loc, attempts) = self.take(turn.log);
+            let Taken { loc, attempts, fresh } = match self.take(turn.log) {
+                Ok(taken) => taken,
+                Err(untaken) => {
+                    self.consumers.not_yet(consumer);
+                    *turn.budget -= STEP;
+                    match untaken {
+                        Untaken::Lost => continue,
+                        Untaken::Missing => return,
+                    }
+                }
+            };
             let rate = u64::from(self.consumers.get(consumer).settings.sample_rate);
             if rate > 0 && turn.random.below(100) >= rate {
-                turn.log.done(loc);
+                self.done(loc, fresh, turn.log);
                 self.counters.sampled += 1;
                 *turn.budget -= STEP;
             } else {
-                self.hand_out(consumer, loc, attempts, turn);
+                self.hand_out(consumer, loc, attempts, fresh, turn);
             }
             self.consumers.offer(consumer);
         }
@@ -186,7 +319,7 @@ impl Channel {
     #[inline]
     pub(super) fn finish(&mut self, consumer: u32, id: MessageId, log: &mut Log) -> Result<(), Refusal> {
         let flight = self.land(consumer, id)?;
-        log.done(flight.loc);
+        self.done(flight.loc, false, log);
         self.counters.finished += 1;
         self.consumers.get_mut(consumer).finished += 1;
         Ok(())
@@ -206,7 +339,7 @@ impl Channel {
         if delay.is_zero() {
             self.put_back(flight.loc, flight.attempts);
         } else {
-            self.defer(flight.loc, flight.attempts, turn.now.instant + delay, turn);
+            self.defer(flight.loc, flight.attempts, turn.now.instant + delay, false, turn);
         }
         Ok(())
     }
@@ -269,12 +402,10 @@ impl Channel {
     /// Drops everything: waiting, deferred and in flight.
     pub(super) fn empty(&mut self, log: &mut Log) {
         self.counters.emptied += self.held() as u64;
-        for mut range in core::mem::take(&mut self.ranges) {
-            for _ in 0..range.count {
-                let loc = log.advance(&mut range.next);
-                log.done(loc);
-            }
+        if let Some(ledger) = &mut self.ledger {
+            ledger.empty();
         }
+        core::mem::take(&mut self.ranges).into_iter().for_each(|range| log.skip(range.next, range.count));
         self.fresh = 0;
         let waiting = core::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.loc);
         let deferred = core::mem::take(&mut self.deferred).into_iter().map(|Reverse(deferred)| deferred.loc);
@@ -296,16 +427,41 @@ impl Channel {
     }
 
     /// The oldest position that a cursor of this channel still has to visit.
-    pub(super) fn cursor(&self) -> Option<Loc> {
+    pub(super) fn cursor(&self) -> Option<Cursor> {
         self.ranges.front().map(|range| range.next)
     }
 
-    /// Where everything is that was handed out or deferred, to be changed when records move.
-    pub(super) fn relocate(&mut self, mut moved: impl FnMut(&mut Loc)) {
-        self.flights.locs().for_each(&mut moved);
-        self.waiting.iter_mut().for_each(|waiting| moved(&mut waiting.loc));
+    /// Moves everything that was handed out or deferred to where `carry` says that there is a copy, which this channel
+    /// needs then instead of the old one. What is lost ends, unless a consumer has it.
+    pub(super) fn relocate(&mut self, log: &mut Log, mut carry: impl FnMut(&mut Log, Loc) -> Carried) {
+        let Self { ledger, counters, .. } = self;
+        let mut relocate = |loc: &mut Loc, attempts: u16, due: Option<Instant>, is_held: bool| {
+            let carried = carry(log, *loc);
+            if carried == Carried::Stays || carried == Carried::Lost && is_held {
+                return true;
+            }
+            if let Some(ledger) = ledger {
+                ledger.done(*loc, false, log);
+            }
+            if let Carried::To(new) = carried {
+                log.keep(new);
+                if let Some(ledger) = ledger {
+                    ledger.out(new, attempts, due, true, log);
+                }
+                log.done(*loc);
+                *loc = new;
+                return true;
+            }
+            log.done(*loc);
+            counters.lost += 1;
+            false
+        };
+        for flight in self.flights.iter_mut() {
+            relocate(&mut flight.loc, flight.attempts, None, true);
+        }
+        self.waiting.retain_mut(|waiting| relocate(&mut waiting.loc, waiting.attempts, None, false));
         let mut deferred = core::mem::take(&mut self.deferred).into_vec();
-        deferred.iter_mut().for_each(|Reverse(deferred)| moved(&mut deferred.loc));
+        deferred.retain_mut(|Reverse(it)| relocate(&mut it.loc, it.attempts, Some(it.due), false));
         self.deferred = deferred.into();
     }
 
@@ -315,11 +471,39 @@ impl Channel {
         self.flights.iter().map(|flight| flight.deadline).chain(deferred).min()
     }
 
+    /// How many records the channel needs, by the numbers of their chunks.
+    pub(super) fn needed_chunks(&self, log: &Log, mut each: impl FnMut(u32, u32)) {
+        self.ranges
+            .iter()
+            .flat_map(|range| log.numbers(range.next, range.count))
+            .for_each(|(chunk, count)| each(chunk, count));
+        self.handed_out_or_deferred(|loc| each(loc.chunk, 1));
+    }
+
     /// Every record that the channel needs.
     pub(super) fn needed(&self, log: &Log, mut each: impl FnMut(Loc)) {
+        self.each_fresh(log, &mut each);
+        self.handed_out_or_deferred(each);
+    }
+
+    /// Every record that it has not handed out and that can be read.
+    pub(super) fn each_fresh(&self, log: &Log, mut each: impl FnMut(Loc)) {
         for mut range in self.ranges.iter().copied() {
-            (0..range.count).for_each(|_| each(log.advance(&mut range.next)));
+            let mut left = range.count;
+            while left > 0 {
+                match log.advance(&mut range.next) {
+                    Step::Record(loc) => {
+                        each(loc);
+                        left -= 1;
+                    }
+                    Step::Lost(count) => left -= left.min(count.into()),
+                    Step::Missing(_) => left -= left.min(log.pass_chunk(&mut range.next)),
+                }
+            }
         }
+    }
+
+    fn handed_out_or_deferred(&self, mut each: impl FnMut(Loc)) {
         self.waiting.iter().for_each(|waiting| each(waiting.loc));
         self.deferred.iter().for_each(|Reverse(deferred)| each(deferred.loc));
         self.flights.iter().for_each(|flight| each(flight.loc));
@@ -331,10 +515,10 @@ impl Channel {
         let fresh: u64 = self.ranges.iter().map(|range| range.count).sum();
         assert_eq!(fresh, self.fresh, "fresh messages are counted");
         assert!(self.waiting.iter().is_sorted_by_key(|waiting| waiting.turn), "what waits keeps its order");
-        let Counters { messages, finished, sampled, emptied, skipped, .. } = self.counters;
+        let Counters { messages, restored, finished, sampled, emptied, skipped, lost, .. } = self.counters;
         assert_eq!(
-            messages,
-            self.held() as u64 + finished + sampled + emptied + skipped,
+            messages + restored,
+            self.held() as u64 + finished + sampled + emptied + skipped + lost,
             "the books of {} balance",
             self.name
         );
@@ -354,34 +538,84 @@ impl Channel {
 
     /// The next message to hand out; there must be one.
     #[inline]
-    fn take(&mut self, log: &Log) -> (Loc, u16) {
+    fn take(&mut self, log: &mut Log) -> Result<Taken, Untaken> {
         let waiting = self.waiting.front().copied();
         let taken = match waiting {
-            Some(waiting) if self.fresh == 0 || self.handed_out >= waiting.turn => {
-                self.waiting.pop_front();
-                (waiting.loc, waiting.attempts)
-            }
-            _ => (self.take_fresh(log), 0),
+            Some(waiting) if self.fresh == 0 || self.handed_out >= waiting.turn => self.take_waiting(waiting, log)?,
+            _ => self.take_fresh(log)?,
         };
         self.handed_out += 1;
-        taken
+        Ok(taken)
+    }
+
+    #[inline(never)]
+    fn take_waiting(&mut self, waiting: Waiting, log: &mut Log) -> Result<Taken, Untaken> {
+        let Waiting { loc, attempts, .. } = waiting;
+        match log.payload(loc) {
+            Ok(_) => {
+                self.waiting.pop_front();
+                Ok(Taken { loc, attempts, fresh: false })
+            }
+            Err(Unavailable::Missing(chunk)) => {
+                log.want(chunk);
+                Err(Untaken::Missing)
+            }
+            Err(Unavailable::Lost) => {
+                self.waiting.pop_front();
+                self.counters.lost += 1;
+                self.done(loc, false, log);
+                Err(Untaken::Lost)
+            }
+        }
     }
 
     #[inline]
-    fn take_fresh(&mut self, log: &Log) -> Loc {
+    fn take_fresh(&mut self, log: &mut Log) -> Result<Taken, Untaken> {
         let range = self.ranges.front_mut().expect("fresh messages are in a range");
-        let loc = log.advance(&mut range.next);
-        range.count -= 1;
+        match log.advance(&mut range.next) {
+            Step::Record(loc) => {
+                self.pass(1);
+                Ok(Taken { loc, attempts: 0, fresh: true })
+            }
+            Step::Missing(chunk) => {
+                log.want(chunk);
+                Err(Untaken::Missing)
+            }
+            Step::Lost(count) => Err(self.take_lost(count, log)),
+        }
+    }
+
+    /// So many plain records, which the first range's cursor has just passed, cannot be read any more.
+    #[cold]
+    fn take_lost(&mut self, count: u32, log: &mut Log) -> Untaken {
+        let Some(range) = self.ranges.front() else { return Untaken::Lost };
+        let before = Cursor { passed: range.next.passed - count, ..range.next };
+        let count = range.count.min(count.into());
+        log.skip(before, count);
+        self.counters.lost += count;
+        // What waits would otherwise wait for them.
+        self.handed_out += count;
+        self.pass(count);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.moved = true;
+        }
+        Untaken::Lost
+    }
+
+    /// So many messages, all of the first range, are not fresh any more.
+    #[inline]
+    fn pass(&mut self, count: u64) {
+        let range = self.ranges.front_mut().expect("fresh messages are in a range");
+        range.count -= count;
         if range.count == 0 {
             self.ranges.pop_front();
         }
-        self.fresh -= 1;
-        loc
+        self.fresh -= count;
     }
 
     #[inline]
-    fn hand_out(&mut self, to: u32, loc: Loc, attempts: u16, turn: &mut Turn<'_>) {
-        let payload = turn.log.payload(loc);
+    fn hand_out(&mut self, to: u32, loc: Loc, attempts: u16, fresh: bool, turn: &mut Turn<'_>) {
+        let Ok(payload) = turn.log.payload(loc) else { return self.lose(loc, fresh, turn.log) };
         let id = MessageId::of_payload(payload);
         let consumer = self.consumers.get_mut(to);
         let now = turn.now.instant;
@@ -391,13 +625,38 @@ impl Channel {
         if let Err(twin_due) = self.flights.start(&mut consumer.flights, flight) {
             // An imported backlog may hold an id twice; the second one waits for the first.
             *turn.budget -= STEP;
-            return self.defer(loc, attempts, twin_due, turn);
+            return self.defer(loc, attempts, twin_due, fresh, turn);
         }
         let size = FRAME_HEADER + payload.len();
         consumer.handed(size);
         write_frame(payload, delivery, &mut turn.out.to(consumer.conn, &mut consumer.group).frames);
         *turn.budget -= size as isize;
         turn.wake_at(deadline);
+        self.is_out(loc, delivery, None, fresh, turn.log);
+    }
+
+    /// What was taken turns out to be damaged.
+    #[cold]
+    fn lose(&mut self, loc: Loc, fresh: bool, log: &mut Log) {
+        self.counters.lost += 1;
+        self.done(loc, fresh, log);
+    }
+
+    /// A message is handed out, put back or deferred; `first`: it was fresh before.
+    #[inline]
+    fn is_out(&mut self, loc: Loc, attempts: u16, due: Option<Instant>, first: bool, log: &Log) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.out(loc, attempts, due, first, log);
+        }
+    }
+
+    /// The channel does not need a message any more; `first`: it was fresh before.
+    #[inline]
+    fn done(&mut self, loc: Loc, first: bool, log: &mut Log) {
+        if let Some(ledger) = &mut self.ledger {
+            ledger.done(loc, first, log);
+        }
+        log.done(loc);
     }
 
     /// Behind as many messages as are fresh, but not behind an endless backlog: neither starves the other.
@@ -406,8 +665,9 @@ impl Channel {
         self.waiting.push_back(Waiting { loc, attempts, turn });
     }
 
-    fn defer(&mut self, loc: Loc, attempts: u16, due: Instant, turn: &mut Turn<'_>) {
+    fn defer(&mut self, loc: Loc, attempts: u16, due: Instant, fresh: bool, turn: &mut Turn<'_>) {
         self.deferred.push(Reverse(Deferred { due, loc, attempts }));
+        self.is_out(loc, attempts, Some(due), fresh, turn.log);
         turn.wake_at(due);
     }
 

@@ -1,18 +1,60 @@
 //! A topic looked at as a whole: its invariants, and what it holds. Tests and the simulator call this after each step.
 
+use super::log::Step;
 use super::{Counters, Topic};
 use crate::name::ChannelName;
 use alloc::collections::BTreeMap;
+#[cfg(test)]
+use alloc::vec::Vec;
 
 impl Topic {
     /// Calls `each` with the payload of every message held in memory: once for those not given to channels yet, with
     /// no name, and once for each channel that needs it. The simulator excuses exactly these when it kills a node.
     pub fn held(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
+        let mut give = |name: Option<&ChannelName>, loc| {
+            if let Ok(payload) = self.log.payload(loc) {
+                each(name, payload);
+            }
+        };
         let mut cursor = self.fan;
-        (0..self.backlog).for_each(|_| each(None, self.log.payload(self.log.advance(&mut cursor))));
-        self.backlog_deferred.iter().for_each(|&(loc, _)| each(None, self.log.payload(loc)));
+        for _ in 0..self.backlog {
+            let Step::Record(loc) = self.log.advance(&mut cursor) else { break };
+            give(None, loc);
+        }
+        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc));
         for (_, channel) in &self.channels {
-            channel.needed(&self.log, |loc| each(Some(&channel.name), self.log.payload(loc)));
+            channel.needed(&self.log, |loc| give(Some(&channel.name), loc));
+        }
+    }
+
+    /// Calls `each` with the payload of every message that is not done and would be lost now: if the process ended, or,
+    /// with `power_off`, if the machine did. Once for those not given to channels yet, with no name, and once for each
+    /// channel that needs it.
+    pub fn at_risk(&self, power_off: bool, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
+        let mut give = |name: Option<&ChannelName>, loc| {
+            if !self.log.is_safe(loc, power_off)
+                && !self.store.as_ref().is_some_and(|store| store.carry.shelters(loc))
+                && let Ok(payload) = self.log.payload(loc)
+            {
+                each(name, payload);
+            }
+        };
+        let mut cursor = self.fan;
+        let mut left = self.backlog;
+        while left > 0 {
+            match self.log.advance(&mut cursor) {
+                Step::Record(loc) => {
+                    give(None, loc);
+                    left -= 1;
+                }
+                Step::Lost(count) => left -= left.min(count.into()),
+                // What is not at hand is safe, and so is what was written with it.
+                Step::Missing(_) => left -= left.min(self.log.pass_chunk(&mut cursor)),
+            }
+        }
+        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc));
+        for (_, channel) in &self.channels {
+            channel.needed(&self.log, |loc| give(Some(&channel.name), loc));
         }
     }
 
@@ -26,7 +68,7 @@ impl Topic {
         for (key, channel) in &self.channels {
             assert_eq!(self.by_name.get(&channel.name), Some(&key), "a channel is found by its name");
             channel.check();
-            channel.needed(&self.log, |loc| *needed.entry(loc.chunk).or_default() += 1);
+            channel.needed_chunks(&self.log, |chunk, count| *needed.entry(chunk).or_default() += count);
             let due = channel.next_due();
             assert!(due.is_none() || self.wake.is_some_and(|wake| Some(wake) <= due), "no timer is forgotten");
         }
@@ -39,11 +81,21 @@ impl Topic {
         }
         assert!(needed.is_empty(), "every record that is needed is there");
         assert_eq!((plain, deferred), (self.backlog, self.backlog_deferred.len()), "the backlog is counted");
-        let Counters { messages, fanned_out, emptied, overflowed, .. } = self.counters;
+        let Counters { messages, restored, fanned_out, emptied, overflowed, .. } = self.counters;
         if !self.gone {
-            assert_eq!(messages, fanned_out + self.depth() + emptied + overflowed, "the topic's books balance");
+            assert_eq!(
+                messages + restored,
+                fanned_out + self.depth() + emptied + overflowed,
+                "the topic's books balance"
+            );
         }
-        assert!(self.holds_back() || self.depth() == 0, "nothing is held back");
+        let mut held_back = 0;
+        if let Some(store) = &self.store {
+            store.check(&self.log);
+            held_back = store.pending.plain + store.pending.deferred as u64;
+            assert!(held_back <= self.depth() && (held_back == 0 || store.disk.durable), "{held_back} are held back");
+        }
+        assert!(self.holds_back() || self.depth() == held_back, "nothing is held back");
         let present: usize = self.channels.iter().map(|(_, channel)| channel.consumers.len()).sum();
         assert_eq!(present, self.members.len(), "each consumer subscribed once");
         for (conn, member) in &self.members {
@@ -91,6 +143,49 @@ impl Topic {
         let mut footprint = Footprint { chunks, backlog, ..Footprint::default() };
         self.channels.iter().for_each(|(_, channel)| channel.add_to(&mut footprint));
         footprint
+    }
+
+    /// Whether everything is on the medium that is meant to be, and nobody is at work on it.
+    pub(super) fn is_settled(&self) -> bool {
+        self.store.as_ref().is_none_or(|store| store.is_settled() && !self.wants_flush())
+    }
+
+    /// Reads all chunks that are not at hand.
+    pub(super) fn load_all(&mut self, read: impl Fn(u32, u64, usize, u64) -> super::disk::Loaded) {
+        let missing = self.log.chunks().filter(|chunk| !chunk.is_at_hand());
+        let missing: Vec<_> = missing.filter_map(super::log::Chunk::region).collect();
+        for region in missing {
+            let segment = self.log.chunk(region.chunk).and_then(|chunk| chunk.segment()).expect("it is on disk");
+            let loaded = read(segment, region.records_at(), region.used as usize, region.first_seq);
+            self.log.load(region.chunk, loaded.bytes, loaded.damage);
+        }
+    }
+
+    /// Everything that is not done and can be read, with how often it was handed out: what is not given to channels yet
+    /// without a name.
+    pub(super) fn outstanding(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8], u16)) {
+        let mut give = |name: Option<&ChannelName>, loc, attempts| {
+            if let Ok(payload) = self.log.payload(loc) {
+                each(name, payload, attempts);
+            }
+        };
+        let mut cursor = self.fan;
+        let mut left = self.backlog;
+        while left > 0 {
+            match self.log.advance(&mut cursor) {
+                Step::Record(loc) => {
+                    give(None, loc, 0);
+                    left -= 1;
+                }
+                Step::Lost(count) => left -= left.min(count.into()),
+                Step::Missing(_) => left -= left.min(self.log.pass_chunk(&mut cursor)),
+            }
+        }
+        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc, 0));
+        for (_, channel) in &self.channels {
+            channel.each_fresh(&self.log, |loc| give(Some(&channel.name), loc, 0));
+            channel.each_out(|loc, attempts, _| give(Some(&channel.name), loc, attempts));
+        }
     }
 
     /// Makes the same ids once more.

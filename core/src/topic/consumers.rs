@@ -164,6 +164,11 @@ impl Consumers {
         self.ready.push_front(key);
     }
 
+    /// Whether one may be ready.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// How many messages the ready consumers would take.
     pub(super) fn credit(&self) -> u64 {
         let ready = self.ready.iter().map(|&key| self.get(key)).filter(|member| member.is_ready());

@@ -119,9 +119,9 @@ impl Flights {
         self.slots.iter().map(|(_, flight)| flight)
     }
 
-    /// Where the flights' records are, to be changed when records move.
-    pub(super) fn locs(&mut self) -> impl Iterator<Item = &mut Loc> {
-        self.slots.iter_mut().map(|(_, flight)| &mut flight.loc)
+    /// The flights, for their records to be moved.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
+        self.slots.iter_mut().map(|(_, flight)| flight)
     }
 
     #[cfg(test)]

@@ -3,9 +3,12 @@
 //! Inputs are a connection's commands, an operator's actions, and news of sockets. Effects are grouped by destination:
 //! for every connection its frames and the events between them, for the node what its directory must know.
 
+use super::disk::{Failed, Job, Loaded};
 use crate::identity::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};
+use crate::storage::recovered::Problem;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -42,6 +45,11 @@ pub enum Input {
     Leave { conn: ConnId },
     /// An operator's action.
     Admin { from: ConnId, slot: Slot, action: Admin },
+    /// A job of [`Effects::disk`] was done (and what it read, if it was to read), or has failed.
+    Disk { id: u64, result: Result<Option<Loaded>, Failed> },
+    /// The process is about to end: write everything. [`Notice::Stored`] says when that is done; nothing is published
+    /// from now on.
+    Shutdown,
     /// What nsqlookupds know of the topic's channels, or as much of it as they have told in time: a topic that
     /// [awaits](super::Topic::await_channels) this creates them and starts; for any other it means nothing.
     Channels(Vec<ChannelName>),
@@ -92,6 +100,8 @@ pub struct Effects {
     pub conns: Vec<Outgoing>,
     /// For the node, in order.
     pub notices: Vec<Notice>,
+    /// For the disk, in order for each lane.
+    pub disk: Vec<Job>,
     /// Buffers of groups, to be used again.
     spare: Vec<(Vec<u8>, Events)>,
 }
@@ -155,6 +165,8 @@ pub enum Refusal {
     },
     /// `--mem-queue-bytes` is used up; more can be published when consumers have caught up.
     QueueFull,
+    /// It could not be written, and whether it will be, and delivered, is open; or the disk fails, and it was not tried.
+    NotWritten,
     /// The topic, or the process, is going away.
     Exiting,
     /// The change could not be written to `nsqd.dat`.
@@ -175,6 +187,10 @@ pub enum Notice {
     ChannelCreated(TopicName, ChannelName),
     /// A channel was deleted.
     ChannelDeleted(TopicName, ChannelName),
+    /// Everything that the topic has is on disk, after [`Input::Shutdown`]; or why it is not.
+    Stored { topic: TopicName, result: Result<(), String> },
+    /// Messages that were on disk are damaged, or cannot be read at present: for the log.
+    Damaged { topic: TopicName, problem: Problem },
     /// Paused or resumed; whoever asked is answered when that is saved.
     TopicPaused { topic: TopicName, paused: bool, from: ConnId, slot: Slot },
     /// Paused or resumed; whoever asked is answered when that is saved.
@@ -192,6 +208,7 @@ impl Effects {
             }
         }
         self.notices.clear();
+        self.disk.clear();
     }
 
     /// The group of a connection; `hint` is where it was the last time, in whatever buffer that was.

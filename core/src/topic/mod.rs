@@ -8,12 +8,14 @@ mod admin;
 mod channel;
 mod check;
 mod consumers;
+pub mod disk;
 mod flights;
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
 pub mod io;
 mod log;
 pub mod stats;
+mod store;
 #[cfg(any(test, feature = "fuzz"))]
 mod tests;
 
@@ -22,13 +24,18 @@ use crate::message::{Bodies, IdMaker, MessageId, PAYLOAD_HEADER};
 use crate::name::{ChannelName, TopicName};
 use crate::options::Options;
 use crate::random::{Random, seed_for};
+use crate::storage::journal::Incarnation;
+use crate::storage::record;
 use crate::time::{Duration, Instant, Now};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
 use channel::{Channel, Turn};
+use disk::Disk;
 use io::{ConnId, Consumer, Effects, Input, Notice, Refusal, Slot, ToConn, Verb};
-use log::{Loc, Log, Record};
+use log::{Cursor, Loc, Log, Record};
 use slab::Slab;
+use store::{Pending, Store};
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -40,7 +47,7 @@ pub struct Topic {
     ids: IdMaker,
     log: Log,
     /// Up to where messages have been given to channels.
-    fan: Loc,
+    fan: Cursor,
     /// Messages beyond `fan`: plain ones, and deferred ones with their time.
     backlog: u64,
     backlog_deferred: VecDeque<(Loc, Instant)>,
@@ -55,6 +62,13 @@ pub struct Topic {
     wake: Option<Instant>,
     counters: Counters,
     gone: bool,
+    exiting: bool,
+    has_doubles: bool,
+    /// Where the next channel's creation is counted.
+    next_incarnation: u64,
+    /// Where messages may be kept, and what is kept there: nothing, until it is needed.
+    disk: Option<Disk>,
+    store: Option<Box<Store>>,
 }
 
 /// What one call of [`Topic::handle`] came to.
@@ -91,12 +105,16 @@ struct Member {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     messages: u64,
+    /// Those that were there at the start.
+    restored: u64,
     bytes: u64,
     fanned_out: u64,
     /// Dropped by an operator's empty.
     emptied: u64,
     /// Dropped because the topic is ephemeral and nobody takes its messages.
     overflowed: u64,
+    /// Damaged on disk, in channels that are no more.
+    lost: u64,
 }
 
 /// How much is done under one hold of the lock: inputs, and bytes published or handed out.
@@ -130,7 +148,18 @@ impl Topic {
             wake: None,
             counters: Counters::default(),
             gone: false,
+            exiting: false,
+            has_doubles: false,
+            next_incarnation: 1,
+            disk: None,
+            store: None,
         }
+    }
+
+    /// A topic that may keep messages on a disk, unless it is ephemeral. Nothing is on it yet.
+    pub fn on_disk(name: TopicName, options: Arc<Options>, budget: Budget, seed: u64, disk: Disk) -> Self {
+        let disk = (!name.is_ephemeral()).then_some(disk);
+        Self { disk, ..Self::new(name, options, budget, seed) }
     }
 
     /// Its name.
@@ -138,12 +167,43 @@ impl Topic {
         &self.name
     }
 
-    /// Does what is due, then applies the inputs in order. An empty batch is a tick, and too early a tick does nothing.
+    /// Whether everything that it keeps is on the medium before it is acknowledged or delivered.
+    pub fn is_durable(&self) -> bool {
+        self.disk.is_some_and(|disk| disk.durable)
+    }
+
+    /// Whether messages may be in it twice, each time with attempts of its own: its journal was gone or damaged, and did not
+    /// tell which of two copies is the one.
+    pub const fn has_doubles(&self) -> bool {
+        self.has_doubles
+    }
+
+    /// Why its disk cannot be relied upon at present.
+    ///
+    /// # Errors
+    /// What the last operation failed with, until the disk has shown that it works again.
+    pub fn health(&self) -> Result<(), &str> {
+        self.store.as_deref().map_or(Ok(()), Store::health)
+    }
+
+    /// Does what is due, then applies the inputs in order. An empty batch is a tick, and too early a tick does nothing,
+    /// unless [memory is short](Budget::is_short): then a topic with a disk gives up its own.
     pub fn handle(&mut self, now: Now, batch: &mut VecDeque<Input>, out: &mut Effects) -> Handled {
-        let mut inputs = 0;
         let cx = &mut Context { now, out, budget: BYTES_A_TURN as isize };
+        let handled = self.apply_all(batch, cx);
+        if self.disk.is_some() && self.log.bytes() > 0 && self.budget.is_short() {
+            // What is in memory only goes to disk, and its memory can be had then.
+            self.open_store();
+            self.spill_new();
+        }
+        self.pump(cx);
+        handled
+    }
+
+    fn apply_all(&mut self, batch: &mut VecDeque<Input>, cx: &mut Context<'_>) -> Handled {
+        let mut inputs = 0;
         while !self.gone {
-            if self.is_due(now) && cx.budget >= 0 {
+            if self.is_due(cx.now) && cx.budget >= 0 {
                 self.expire(cx);
             }
             // What is due, and what a turn left undone, comes before the next input: so nobody sees where turns end.
@@ -168,7 +228,8 @@ impl Topic {
     /// When the topic wants to be called, at the latest: a timeout or a deferral may be due then. If that is not in the
     /// future, there was too much to do for one turn.
     pub fn deadline(&self) -> Option<Instant> {
-        self.wake.filter(|_| !self.gone)
+        let store = self.store.as_deref().and_then(Store::deadline);
+        self.wake.into_iter().chain(store).min().filter(|_| !self.gone)
     }
 
     fn apply(&mut self, input: Input, batch: &mut VecDeque<Input>, cx: &mut Context<'_>) {
@@ -208,10 +269,13 @@ impl Topic {
             }
             Input::Publish { from, slot, mut bodies, defer } => {
                 match self.publish(&mut bodies, defer, cx) {
-                    Ok(()) if !bodies.is_empty() => {
+                    Ok(waits) if !bodies.is_empty() => {
+                        if let Some(store) = self.store.as_deref_mut().filter(|_| waits) {
+                            store.goes_on(from, slot);
+                        }
                         batch.push_front(Input::Publish { from, slot, bodies, defer });
                     }
-                    result => self.answer(from, slot, result, cx.out),
+                    result => self.answer_publish(from, slot, result, cx.out),
                 }
                 self.fan_out(cx);
             }
@@ -220,6 +284,8 @@ impl Topic {
                 self.answer(conn, slot, result, cx.out);
             }
             Input::Leave { conn } => self.leave(conn, cx.out),
+            Input::Disk { id, result } => self.disk_done(id, result, cx),
+            Input::Shutdown => self.shut_down(cx),
             Input::Admin { from, slot, action } => self.administer(from, slot, action, cx),
             Input::Channels(channels) => self.start(channels, cx),
         }
@@ -261,14 +327,20 @@ impl Topic {
     }
 
     /// Appends bodies to the log, as many as fit into a turn: always the same slices, whatever was done before them.
-    fn publish(&mut self, bodies: &mut Bodies, defer: Duration, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        const HEADERS: usize = log::RECORD_HEADER + PAYLOAD_HEADER;
+    /// Whether some of that must be written before it is acknowledged.
+    fn publish(&mut self, bodies: &mut Bodies, defer: Duration, cx: &mut Context<'_>) -> Result<bool, Refusal> {
+        const HEADERS: usize = record::HEADER + PAYLOAD_HEADER;
         if self.log.wants_sweep() {
             self.carry_stragglers();
         }
+        let mut in_memory = match self.disk {
+            Some(_) => self.prepare_disk(bodies.len() as u64)?,
+            None => u64::MAX,
+        };
         if !self.budget.fits(bodies.body_bytes()) {
             return Err(Refusal::QueueFull);
         }
+        let mut waits = false;
         // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
         let bounded = self.name.is_ephemeral() && self.holds_back();
         let mut room = if bounded { self.options.mem_queue_size.saturating_sub(self.depth()) } else { u64::MAX };
@@ -291,10 +363,52 @@ impl Topic {
             } else {
                 self.backlog_deferred.push_back((loc, cx.now.instant + defer));
             }
+            if in_memory == 0 {
+                waits = true;
+                self.must_write(defer.is_zero());
+            } else {
+                in_memory -= 1;
+            }
             slice >= 0
         });
         cx.budget -= BYTES_A_TURN as isize - slice;
-        Ok(())
+        Ok(waits)
+    }
+
+    /// How many of the next `count` messages may stay in memory only: as long as every queue is shorter than
+    /// `--mem-queue-size`.
+    fn prepare_disk(&mut self, count: u64) -> Result<u64, Refusal> {
+        if self.exiting {
+            return Err(Refusal::Exiting);
+        }
+        let in_memory = self.room_in_memory(count);
+        if in_memory < count {
+            self.open_store();
+            if self.store.as_deref().is_some_and(Store::refuses) {
+                return Err(Refusal::NotWritten);
+            }
+        }
+        Ok(in_memory)
+    }
+
+    fn room_in_memory(&self, count: u64) -> u64 {
+        if self.is_durable() {
+            return 0;
+        }
+        let limit = self.options.mem_queue_size;
+        if self.log.live() + self.depth() + count <= limit {
+            return u64::MAX;
+        }
+        let channels = self.channels.iter().map(|(_, channel)| channel.depth() + channel.deferred() as u64);
+        limit.saturating_sub(channels.max().unwrap_or(0).max(self.depth()))
+    }
+
+    fn answer_publish(&mut self, from: ConnId, slot: Slot, result: Result<bool, Refusal>, out: &mut Effects) {
+        let has_part = self.store.as_deref_mut().is_some_and(|store| store.take_part(from, slot));
+        match (result, self.store.as_deref_mut()) {
+            (Ok(waits), Some(store)) if waits || has_part => store.answer_later(from, slot, false),
+            (result, _) => self.answer(from, slot, result.map(|_| ()), out),
+        }
     }
 
     /// Whether messages stay in the topic for now.
@@ -307,6 +421,17 @@ impl Topic {
         if self.holds_back() || self.depth() == 0 {
             return;
         }
+        if let Some(store) = &self.store
+            && store.pending != Pending::default()
+        {
+            return self.fan_out_synced(cx);
+        }
+        self.admit_all();
+        self.dispatch_all(cx);
+    }
+
+    /// Gives all channels everything.
+    fn admit_all(&mut self) {
         let mem_queue_size = self.options.mem_queue_size;
         for (_, channel) in &mut self.channels {
             if self.backlog > 0 {
@@ -321,6 +446,41 @@ impl Topic {
         }
         self.counters.fanned_out += self.depth();
         self.drop_backlog();
+    }
+
+    /// Gives only those messages to channels that are on the medium.
+    fn fan_out_synced(&mut self, cx: &mut Context<'_>) {
+        let Some(store) = self.store.as_deref() else { return };
+        let (plain, deferred) = self.synced_backlog(store);
+        if plain == 0 && deferred == 0 {
+            return;
+        }
+        let (mem_queue_size, synced) = (self.options.mem_queue_size, store.synced);
+        for (_, channel) in &mut self.channels {
+            if plain > 0 {
+                channel.admit(self.fan, plain, &mut self.log, mem_queue_size);
+            }
+            for &(loc, due) in self.backlog_deferred.iter().take(deferred) {
+                channel.admit_deferred(loc, due, &mut self.log);
+            }
+        }
+        let given: VecDeque<_> = self.backlog_deferred.drain(..deferred).collect();
+        let due = given.iter().map(|&(_, due)| due).chain(self.wake).min();
+        (self.wake, self.backlog) = (due, self.backlog - plain);
+        self.counters.fanned_out += plain + deferred as u64;
+        self.log.fanned_out_partly(self.fan, plain, given.into_iter().map(|(loc, _)| loc));
+        self.fan = synced;
+        self.dispatch_all(cx);
+    }
+
+    /// How many plain and deferred messages are on the medium, and not given to channels yet.
+    fn synced_backlog(&self, store: &Store) -> (u64, usize) {
+        let plain = self.backlog.saturating_sub(store.pending.plain);
+        (plain, self.backlog_deferred.len().saturating_sub(store.pending.deferred))
+    }
+
+    /// Lets every channel hand out what it can.
+    fn dispatch_all(&mut self, cx: &mut Context<'_>) {
         for channel in 0..self.channels.capacity() {
             if self.channels.contains(channel) {
                 let (channel, mut turn) = self.turn(channel, cx);
@@ -343,25 +503,6 @@ impl Topic {
     /// Messages not given to channels yet.
     fn depth(&self) -> u64 {
         self.backlog + self.backlog_deferred.len() as u64
-    }
-
-    /// Copies the few messages that keep large chunks alive to the end of the log.
-    #[cold]
-    fn carry_stragglers(&mut self) {
-        let cursors = self.channels.iter().filter_map(|(_, channel)| channel.cursor());
-        let oldest = cursors.chain([self.fan]).min_by_key(|cursor| self.log.distance(*cursor)).unwrap_or(self.fan);
-        self.log.mark_sparse(oldest, self.channels.len() as u32);
-        let mut moved: BTreeMap<Loc, Loc> = BTreeMap::new();
-        for (_, channel) in &mut self.channels {
-            channel.relocate(|loc| {
-                if self.log.is_sparse(*loc) {
-                    let new = *moved.entry(*loc).or_insert_with(|| self.log.carry(*loc));
-                    self.log.keep(new);
-                    self.log.done(*loc);
-                    *loc = new;
-                }
-            });
-        }
     }
 
     /// Puts back what is due in every channel, and hands it out.
@@ -400,11 +541,24 @@ impl Topic {
         if let Some(&channel) = self.by_name.get(&name) {
             return channel;
         }
-        let channel = self.channels.insert(Channel::new(name.clone()));
+        let mut channel = Channel::new(name.clone(), self.new_incarnation());
+        if self.is_durable() {
+            self.open_store();
+        }
+        if let Some(store) = &mut self.store {
+            channel.open_ledger();
+            store.news();
+        }
+        let channel = self.channels.insert(channel);
         self.by_name.insert(name.clone(), channel);
         cx.out.notices.push(Notice::ChannelCreated(self.name.clone(), name));
         self.fan_out(cx);
         channel
+    }
+
+    const fn new_incarnation(&mut self) -> Incarnation {
+        self.next_incarnation += 1;
+        Incarnation(self.next_incarnation - 1)
     }
 
     fn leave(&mut self, conn: ConnId, out: &mut Effects) {

@@ -24,8 +24,12 @@ pub struct TopicStats {
     pub message_bytes: u64,
     /// Gives no messages to channels.
     pub paused: bool,
+    /// Acknowledges and delivers what is on the medium, and nothing else.
+    pub durable: bool,
     /// Bytes of memory that its log holds.
     pub memory: usize,
+    /// Messages found to be damaged on disk since the start, each as often as a channel had to go without it.
+    pub lost: u64,
 }
 
 /// A channel at one moment.
@@ -51,6 +55,8 @@ pub struct ChannelStats {
     pub finish_count: u64,
     /// Messages dropped since the start: by sampling, by emptying, by a full ephemeral channel.
     pub dropped_count: u64,
+    /// Messages that it had to go without since the start: they are damaged on disk.
+    pub lost: u64,
     /// Consumers connected.
     pub client_count: usize,
     /// The consumers, if they were asked for.

@@ -8,6 +8,7 @@ use crate::budget::Budget;
 use crate::message::MessageId;
 use crate::options::Options;
 use crate::time::{Duration, Instant, Now, Timestamp};
+use crate::topic::disk::Job;
 use crate::topic::io::{ConnId, Effects, Input, Notice, Outgoing, Slot, ToConn};
 use crate::topic::{Handled, Topic};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -28,6 +29,8 @@ pub(super) struct Bench {
     unchecked: usize,
     now: Now,
     out: Effects,
+    /// What the topic wants its disk to do.
+    pub(super) jobs: Vec<Job>,
     last_conn: u64,
     last_slot: u32,
 }
@@ -58,8 +61,13 @@ impl Bench {
     pub(super) fn new(name: &str, options: Options, memory: usize, seed: u64) -> Self {
         let budget = Budget::new(memory);
         let name = crate::name::TopicName::new(name).expect("a valid name");
+        Self::of(Topic::new(name, Arc::new(options), budget.clone(), seed), budget)
+    }
+
+    /// A bench for a topic that there is.
+    pub(super) fn of(topic: Topic, budget: Budget) -> Self {
         Self {
-            topic: Topic::new(name, Arc::new(options), budget.clone(), seed),
+            topic,
             budget,
             notices: Vec::new(),
             streams: BTreeMap::new(),
@@ -67,6 +75,7 @@ impl Bench {
             unchecked: 0,
             now: Now { instant: Instant::from_nanos(1_000_000_000), timestamp: START },
             out: Effects::default(),
+            jobs: Vec::new(),
             last_conn: 0,
             last_slot: 0,
         }
@@ -74,6 +83,18 @@ impl Bench {
 
     pub(super) fn now(&self) -> Instant {
         self.now.instant
+    }
+
+    /// Connections and slots are numbered as they would be on the other bench.
+    #[cfg(test)]
+    pub(super) const fn goes_on_from(&mut self, other: &Self) {
+        (self.last_conn, self.last_slot) = (other.last_conn, other.last_slot);
+    }
+
+    /// Both clocks, to be looked at or set.
+    #[cfg(test)]
+    pub(super) fn clock(&mut self) -> &mut Now {
+        &mut self.now
     }
 
     pub(super) fn timestamp(&self) -> Timestamp {
@@ -126,6 +147,7 @@ impl Bench {
             parse(outgoing, self.streams.entry(outgoing.conn).or_default());
         }
         self.notices.append(&mut self.out.notices);
+        self.jobs.append(&mut self.out.disk);
         self.out.clear();
         handled
     }

@@ -252,7 +252,7 @@ fn deferred_stragglers_come_at_their_time() {
 fn chunk_numbers_wrap_around() {
     for before in [1, 2, 3, 10] {
         let mut bench = bench();
-        bench.topic.start_log(Log::starting_at(bench.budget.clone(), u32::MAX - before));
+        bench.topic.start_log(Log::starting_at(bench.budget.clone(), u64::from(u32::MAX) - before, 1));
         let slow = bench.consumer("slow", 0);
         let kept = with_stragglers(&mut bench, 2);
         bench.publish_deferred("later", ms(10));

@@ -15,6 +15,8 @@ mod buffers;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod ephemeral;
 #[cfg(test)]
 mod memory;

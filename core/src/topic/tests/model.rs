@@ -217,6 +217,7 @@ impl Model {
             Input::Finish { conn, id, .. } | Input::Requeue { conn, id, .. } | Input::Touch { conn, id, .. } => {
                 self.landing(*conn, *id, input, now).err().map(|why| (*conn, failed(input, why)))
             }
+            Input::Disk { .. } | Input::Shutdown => None,
             Input::Admin { from, slot, action } => {
                 let result = self.administer(action)?;
                 Some((*from, ToConn::Reply { slot: *slot, result }))

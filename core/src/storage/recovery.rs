@@ -1,0 +1,545 @@
+//! A topic after a start: its files are read, and what was in the log and in its channels is put together again.
+//!
+//! [`Recovery`] says which piece of which file it wants next and takes what a disk gives out for it, until it wants
+//! nothing more. It never gives up: what cannot be read or understood is a [`Problem`], and everything else is used.
+//! Nothing in here changes a file, so that a second recovery of the same files comes to the same result.
+
+use super::journal::{self, Incarnation, Numbers, Place, Position};
+use super::names::FileName;
+use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header};
+use super::recovered::{Channel, Due, Out, Problem, Recovered, START, Trouble};
+use super::segment::{self, Region};
+use super::{Crc, Fields};
+use crate::message::MessageId;
+use alloc::collections::btree_map::Entry;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A piece of a file of the topic's directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    /// The file.
+    pub file: FileName,
+    /// Where it begins, bytes.
+    pub offset: u64,
+    /// Its length, bytes; it does not reach beyond the file.
+    pub length: usize,
+}
+
+/// See the module's documentation. What is read must be on the medium: whoever reads fsyncs the files and the directory
+/// first, because what a process that was killed had written may not be.
+#[derive(Debug)]
+pub struct Recovery {
+    incarnation: u64,
+    crc: Crc,
+    sizes: BTreeMap<FileName, u64>,
+    /// Not looked at yet.
+    journals: Vec<u32>,
+    segments: VecDeque<u32>,
+    /// Chunks of sealed segments with records beyond the fan-out position that have to be looked at: deferred ones, or
+    /// copies.
+    unopened: VecDeque<u64>,
+    /// More copies of chunks, and how far copies are intact, by chunk and segment.
+    twins: VecDeque<(u32, Region)>,
+    intact: BTreeMap<(u64, u32), u32>,
+    /// Segments that the journal wants to be there.
+    needed: BTreeSet<u32>,
+    /// The journal does not tell everything.
+    is_partial: bool,
+    wanted: Option<(Step, Piece)>,
+    found: Recovered,
+}
+
+/// What a piece is read for.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Journal(u32),
+    Head(u32),
+    Foot(u32),
+    Index(u32),
+    RegionHead(u32),
+    /// The next region behind something that begins there and is none; whether that is more than zeros so far.
+    Seek {
+        segment: u32,
+        from: u64,
+        dirty: bool,
+    },
+    Records(u32, Region),
+    /// How far a copy of a chunk is intact.
+    Twin(u32, Region),
+    Unopened(u64),
+}
+
+impl Recovery {
+    /// The recovery of a topic whose directory has these files, with their sizes in bytes.
+    pub fn new(incarnation: u64, files: impl IntoIterator<Item = (FileName, u64)>, crc: Crc) -> Self {
+        let sizes: BTreeMap<_, _> = files.into_iter().collect();
+        let (mut journals, mut segments, mut obsolete) = (Vec::new(), VecDeque::new(), Vec::new());
+        let mut last_journal = 0;
+        let mut numbers = Numbers { seq: 1, chunk: 0, segment: 0, incarnation: Incarnation(1), id: MessageId([0; 16]) };
+        for &file in sizes.keys() {
+            match file {
+                FileName::Journal(number) => {
+                    journals.push(number);
+                    last_journal = last_journal.max(number);
+                }
+                FileName::Segment(number) => {
+                    segments.push_back(number);
+                    numbers.segment = number + 1;
+                }
+                FileName::Unfinished(number) => {
+                    obsolete.push(file);
+                    last_journal = last_journal.max(number);
+                }
+            }
+        }
+        let found = Recovered {
+            numbers,
+            paused: false,
+            fan: START,
+            chunks: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            deferred: Vec::new(),
+            carried: Vec::new(),
+            segments: BTreeMap::new(),
+            last_journal,
+            journal: None,
+            gone: BTreeMap::new(),
+            obsolete,
+            unreadable: Vec::new(),
+            problems: Vec::new(),
+        };
+        let (unopened, twins, wanted) = (VecDeque::new(), VecDeque::new(), None);
+        let (intact, needed) = (BTreeMap::new(), BTreeSet::new());
+        let mut recovery = Self {
+            incarnation,
+            crc,
+            sizes,
+            journals,
+            segments,
+            unopened,
+            twins,
+            intact,
+            needed,
+            is_partial: false,
+            wanted,
+            found,
+        };
+        recovery.next_file();
+        recovery
+    }
+
+    /// What it wants to read next; `None` if it has seen enough.
+    pub fn wants(&self) -> Option<Piece> {
+        self.wanted.map(|(_, piece)| piece)
+    }
+
+    /// Takes what was read, or why it was not.
+    pub fn handle(&mut self, result: Result<Vec<u8>, String>) {
+        let Some((step, piece)) = self.wanted.take() else { return };
+        let bytes = result.and_then(|bytes| match bytes.len() == piece.length {
+            true => Ok(bytes),
+            false => Err(alloc::format!("{} of {} bytes", bytes.len(), piece.length)),
+        });
+        match bytes {
+            Ok(bytes) => self.take(step, piece, bytes),
+            Err(reason) => {
+                self.problem(piece.file, piece.offset, Trouble::Unreadable(reason));
+                self.begin_without(piece.file);
+            }
+        }
+    }
+
+    /// Begins anew without a file that cannot be read: what was understood so far may have come from it.
+    fn begin_without(&mut self, file: FileName) {
+        let mut sizes = core::mem::take(&mut self.sizes);
+        sizes.remove(&file);
+        let anew = Self::new(self.incarnation, sizes, self.crc);
+        let Self { found: before, .. } = core::mem::replace(self, anew);
+        self.count_from(before.numbers);
+        self.found.last_journal = self.found.last_journal.max(before.last_journal);
+        let is_read = |problem: &Problem| matches!(problem.what, Trouble::Unreadable(_));
+        self.found.problems.extend(before.problems.into_iter().filter(is_read));
+        let is_gone = |other: &FileName| !self.sizes.contains_key(other);
+        self.found.unreadable.extend(before.unreadable.into_iter().filter(is_gone));
+        self.found.unreadable.push(file);
+    }
+
+    /// What there is, once nothing more is wanted.
+    pub fn finish(mut self) -> Recovered {
+        let fresh = self.found.fresh_missing();
+        self.found.drop_what_cannot_be();
+        self.found.sort_what_is_beyond();
+        for file in self.missing().collect::<Vec<_>>() {
+            self.problem(file, 0, Trouble::Missing);
+        }
+        let knows_all = self.knows_all();
+        self.found.drop_what_is_missing(&fresh, knows_all);
+        self.found
+    }
+
+    fn take(&mut self, step: Step, piece: Piece, mut bytes: Vec<u8>) {
+        match step {
+            Step::Journal(number) => self.take_journal(number, &bytes),
+            Step::Head(number) if segment::is_head(&bytes, self.incarnation, number, self.crc) => {
+                self.found.segments.insert(number, self.size(piece.file));
+                self.after_head(number);
+            }
+            // It was just made when the machine lost power, and nothing in it was relied upon.
+            Step::Head(_) if !segment::is_begun(&bytes) => {
+                self.found.obsolete.push(piece.file);
+                self.next_file();
+            }
+            Step::Head(_) if segment::is_whole(&bytes, self.crc) => {
+                self.problem(piece.file, 0, Trouble::NotOurs);
+                self.next_file();
+            }
+            // What it says is in the file's name as well.
+            Step::Head(number) => {
+                self.problem(piece.file, 0, Trouble::Damaged(segment::HEAD as u64));
+                self.after_head(number);
+            }
+            Step::Foot(number) => match segment::index_place(&bytes, self.size(piece.file)) {
+                Some((at, _)) => self.want(Step::Index(number), piece.file, at, u64::MAX),
+                None => self.next_region(number, segment::HEAD as u64),
+            },
+            Step::Index(number) => match segment::read_end(&bytes, self.crc) {
+                Some((regions, id)) => self.take_index(number, regions, id),
+                None => self.next_region(number, segment::HEAD as u64),
+            },
+            Step::RegionHead(number) => match segment::read_region_head(&bytes, self.crc) {
+                Some((chunk, first_seq, capacity)) => {
+                    let (used, records, plain, deferred) = (0, 0, 0, 0);
+                    let offset = piece.offset;
+                    let region = Region { chunk, capacity, offset, used, records, plain, deferred, first_seq };
+                    self.want(Step::Records(number, region), piece.file, region.records_at(), capacity.into());
+                }
+                None => {
+                    let dirty = bytes.first().is_some_and(|&byte| byte != 0);
+                    self.seek(Step::Seek { segment: number, from: piece.offset, dirty }, piece.offset + 1);
+                }
+            },
+            Step::Seek { segment, from, dirty } => self.take_sought(segment, from, dirty, piece, &bytes),
+            Step::Records(number, region) => self.take_records(number, region, &mut bytes),
+            Step::Twin(segment, region) => {
+                let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
+                let intact = inspected.damage.first().map_or(inspected.used, |(begin, _)| *begin);
+                self.intact.insert((region.chunk, segment), intact as u32);
+                self.next_file();
+            }
+            Step::Unopened(chunk) => {
+                if let Some((_, region)) = self.found.chunks.get(&chunk) {
+                    let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
+                    self.collect(chunk, &bytes[..inspected.used]);
+                }
+                self.next_file();
+            }
+        }
+    }
+
+    fn after_head(&mut self, segment: u32) {
+        let file = FileName::Segment(segment);
+        match self.size(file).checked_sub(segment::FOOT as u64) {
+            Some(foot) if foot >= segment::HEAD as u64 => self.want(Step::Foot(segment), file, foot, u64::MAX),
+            _ => self.next_region(segment, segment::HEAD as u64),
+        }
+    }
+
+    /// Looks for a region's head from there on, a window at a time.
+    fn seek(&mut self, step: Step, at: u64) {
+        const WINDOW: u64 = 64 * 1024;
+        if let Step::Seek { segment, .. } = step {
+            self.want(step, FileName::Segment(segment), at, WINDOW);
+        }
+    }
+
+    /// A region's head may have been damaged: then others may still come behind it. Zeros are room that was kept for a
+    /// chunk which nobody needed any more before it was written.
+    fn take_sought(&mut self, segment: u32, from: u64, dirty: bool, piece: Piece, bytes: &[u8]) {
+        let (file, end) = (piece.file, piece.offset + bytes.len() as u64);
+        let is_head = |&at: &usize| segment::read_region_head(&bytes[at..], self.crc).is_some();
+        let found = (0..bytes.len()).find(is_head);
+        // A head may reach from this window into the next one.
+        let next = (end + 1).saturating_sub(segment::REGION_HEAD as u64).max(piece.offset + 1);
+        let is_last = end >= self.size(file);
+        let passed = found.unwrap_or(if is_last { bytes.len() } else { (next - piece.offset) as usize });
+        let dirty = dirty || bytes[..passed].iter().any(|&byte| byte != 0);
+        match found.map(|at| piece.offset + at as u64) {
+            Some(at) => {
+                if dirty {
+                    self.problem(file, from, Trouble::Damaged(at - from));
+                }
+                self.next_region(segment, at);
+            }
+            None if !is_last => self.seek(Step::Seek { segment, from, dirty }, next),
+            None => {
+                if dirty {
+                    self.problem(file, from, Trouble::Torn(end - from));
+                }
+                self.next_file();
+            }
+        }
+    }
+
+    fn take_journal(&mut self, number: u32, bytes: &[u8]) {
+        let file = FileName::Journal(number);
+        match journal::read(bytes, self.incarnation, number, self.crc) {
+            Some(contents) => {
+                contents.entries.into_iter().for_each(|entry| self.apply(entry));
+                self.is_partial = !contents.damage.is_empty();
+                for (begin, end) in contents.damage {
+                    self.problem(file, begin as u64, Trouble::Damaged((end - begin) as u64));
+                }
+                // Without what was said before, what is said of a message may make it done that is not.
+                let stands_alone = |entry: &journal::Entry| {
+                    matches!(entry, journal::Entry::Numbers(_) | journal::Entry::Segment { .. })
+                };
+                contents.later.into_iter().filter(stands_alone).for_each(|entry| self.apply(entry));
+                let torn = bytes.len() - contents.end;
+                if torn > 0 {
+                    // What a batch makes superfluous is removed when it is on the medium: this one was whole then.
+                    let was_whole = self.missing().next().is_some();
+                    self.is_partial |= was_whole;
+                    let what = if was_whole { Trouble::Damaged } else { Trouble::Torn };
+                    self.problem(file, contents.end as u64, what(torn as u64));
+                }
+                self.found.journal = Some(number);
+                let older = core::mem::take(&mut self.journals);
+                self.found.obsolete.extend(older.into_iter().map(FileName::Journal));
+            }
+            None => {
+                self.problem(file, 0, Trouble::NotOurs);
+                self.found.unreadable.push(file);
+            }
+        }
+        self.next_file();
+    }
+
+    fn apply(&mut self, entry: journal::Entry) {
+        let found = &mut self.found;
+        match entry {
+            journal::Entry::Numbers(numbers) => self.count_from(numbers),
+            journal::Entry::Topic { paused, fan } => (found.paused, found.fan) = (paused, fan),
+            journal::Entry::Channel { channel, name, paused } => {
+                found.numbers.incarnation = found.numbers.incarnation.max(Incarnation(channel.0 + 1));
+                found.gone.remove(&name);
+                let new = Channel { name, paused, fresh: Vec::new(), out: BTreeMap::new() };
+                found.channels.entry(channel).or_insert(new).paused = paused;
+            }
+            journal::Entry::Gone { channel } => {
+                found.gone.extend(found.channels.remove(&channel).map(|it| (it.name, channel)));
+            }
+            journal::Entry::Segment { number, needed: true } => {
+                found.numbers.segment = found.numbers.segment.max(number + 1);
+                self.needed.insert(number);
+            }
+            journal::Entry::Segment { number, needed: false } => {
+                self.needed.remove(&number);
+            }
+            journal::Entry::Fresh { channel, ranges } => self.in_channel(channel, |it| it.fresh = ranges),
+            journal::Entry::Out { channel, place, attempts, due, delay } => {
+                let due = (due != 0).then_some(Due { at: due, delay });
+                self.in_channel(channel, |it| {
+                    it.out.insert(place, Out { attempts, due });
+                });
+            }
+            journal::Entry::Done { channel, place } => self.in_channel(channel, |it| {
+                it.out.remove(&place);
+            }),
+            journal::Entry::Empty { channel } => self.in_channel(channel, |it| it.out.clear()),
+        }
+    }
+
+    /// So many numbers were used.
+    fn count_from(&mut self, used: Numbers) {
+        let Numbers { seq, chunk, segment, incarnation, id } = &mut self.found.numbers;
+        (*seq, *chunk) = (used.seq.max(*seq), used.chunk.max(*chunk));
+        (*segment, *incarnation) = (used.segment.max(*segment), used.incarnation.max(*incarnation));
+        *id = used.id.max(*id);
+    }
+
+    fn in_channel(&mut self, channel: Incarnation, change: impl FnOnce(&mut Channel)) {
+        if let Some(channel) = self.found.channels.get_mut(&channel) {
+            change(channel);
+        }
+    }
+
+    fn take_index(&mut self, segment: u32, regions: Vec<Region>, id: MessageId) {
+        self.found.numbers.id = self.found.numbers.id.max(id);
+        for region in regions {
+            let is_carried = region.records > region.plain + region.deferred && !self.knows_all();
+            if (region.deferred > 0 || is_carried) && region.chunk >= self.found.fan.place.chunk {
+                self.unopened.push_back(region.chunk);
+            }
+            self.take_region(segment, region, region.first_seq + u64::from(region.records));
+        }
+        self.next_file();
+    }
+
+    fn take_records(&mut self, segment: u32, mut region: Region, bytes: &mut [u8]) {
+        let file = FileName::Segment(segment);
+        let inspected = record::inspect(bytes, region.first_seq, self.crc);
+        region.used = inspected.used as u32;
+        (region.records, region.plain, region.deferred) = (inspected.records, inspected.plain, inspected.deferred);
+        if let Some(known) = self.last_position(region.chunk).filter(|_| !inspected.damage.is_empty()) {
+            // What is in a gap was counted as plain records. The journal knows better.
+            let counted = record::plain_before(&bytes[..inspected.used], known.place.offset as usize);
+            region.plain -= counted.saturating_sub(known.passed);
+        }
+        for (begin, end) in &inspected.damage {
+            self.problem(file, region.records_at() + *begin as u64, Trouble::Damaged((end - begin) as u64));
+        }
+        if inspected.torn > 0 {
+            self.problem(file, region.records_at() + region.used as u64, Trouble::Torn(inspected.torn as u64));
+        }
+        self.take_region(segment, region, inspected.next_seq);
+        let records = &bytes[..inspected.used];
+        for (_, header, record) in walk(records) {
+            if header.flags & record::LOST == 0 {
+                let id = MessageId::of_payload(&record[header.payload_at()..]);
+                self.found.numbers.id = self.found.numbers.id.max(id);
+            }
+        }
+        self.collect(region.chunk, records);
+        self.next_region(segment, region.end());
+    }
+
+    /// Segments that the journal wants to be there and that are not.
+    fn missing(&self) -> impl Iterator<Item = FileName> {
+        let files = self.needed.iter().map(|&number| FileName::Segment(number));
+        files.filter(|file| !self.sizes.contains_key(file) && !self.found.unreadable.contains(file))
+    }
+
+    /// Whether all is known that was ever said of who needs what. If there is no journal, there may never have been one:
+    /// then nothing was removed yet.
+    fn knows_all(&self) -> bool {
+        let is_journal = |file: &FileName| matches!(file, FileName::Journal(_));
+        let segments = self.sizes.keys().filter(|file| matches!(file, FileName::Segment(_))).count();
+        let are_all_there = segments as u64 + 1 >= u64::from(self.found.numbers.segment);
+        let is_whole = !self.is_partial && !self.found.unreadable.iter().any(is_journal);
+        is_whole && (self.found.journal.is_some() || are_all_there)
+    }
+
+    /// The last position in a chunk that the journal tells of.
+    fn last_position(&self, chunk: u64) -> Option<Position> {
+        let ranges = self.found.channels.values().flat_map(|channel| &channel.fresh);
+        let positions = ranges.flat_map(|range| [range.begin, range.end]).chain([self.found.fan]);
+        positions.filter(|position| position.place.chunk == chunk).max_by_key(|position| position.place)
+    }
+
+    /// A chunk may be in two segments, if the disk failed while it was written to the first: both hold a beginning of it.
+    /// Only what was fsynced can be relied upon, and that may be the first or the second: the one counts that is intact
+    /// as far as the other, or farther.
+    fn take_region(&mut self, segment: u32, region: Region, next_seq: u64) {
+        let length = self.size(FileName::Segment(segment));
+        let numbers = &mut self.found.numbers;
+        numbers.seq = numbers.seq.max(next_seq);
+        numbers.chunk = numbers.chunk.max(region.chunk.saturating_add(1));
+        self.found.segments.entry(segment).or_insert(length);
+        if region.records > 0 {
+            match self.found.chunks.entry(region.chunk) {
+                Entry::Vacant(place) => {
+                    place.insert((segment, region));
+                }
+                Entry::Occupied(_) => self.twins.push_back((segment, region)),
+            }
+        }
+    }
+
+    /// The copy of a chunk that has to be looked at before one of them can be chosen; `None` if there is none.
+    fn next_twin(&mut self) -> Option<(u32, Region)> {
+        while let Some(&(segment, region)) = self.twins.front() {
+            let chunk = region.chunk;
+            let (first, other) = self.found.chunks[&chunk];
+            let unknown = [(first, other), (segment, region)];
+            if let Some(copy) = unknown.into_iter().find(|(segment, _)| !self.intact.contains_key(&(chunk, *segment))) {
+                return Some(copy);
+            }
+            self.twins.pop_front();
+            let mut loser = (segment, region);
+            if self.intact[&(chunk, segment)] >= self.intact[&(chunk, first)] {
+                self.found.chunks.insert(chunk, (segment, region));
+                loser = (first, other);
+            }
+            // Nothing of it is missed.
+            let (file, its) = (FileName::Segment(loser.0), loser.1.offset..=loser.1.end());
+            self.found.problems.retain(|problem| problem.file != file || !its.contains(&problem.offset));
+        }
+        None
+    }
+
+    fn next_unopened(&mut self) -> Option<(u64, (u32, Region))> {
+        let chunk = self.unopened.pop_front()?;
+        self.found.chunks.get(&chunk).map(|found| (chunk, *found))
+    }
+
+    /// Takes note of what is beyond the fan-out position, and is no matter of cursors.
+    fn collect(&mut self, chunk: u64, records: &[u8]) {
+        for (offset, header, record) in walk(records) {
+            let place = Place { chunk, offset: offset as u32 };
+            if place < self.found.fan.place || header.flags & record::LOST != 0 {
+                continue;
+            }
+            if header.flags & CARRIED != 0 && !self.knows_all() {
+                self.found.carried.push(place);
+            } else if header.flags & DEFERRED != 0 {
+                let mut fields = Fields(&record[HEADER..HEADER + DEFERRED_EXTRA]);
+                let (at, delay) = (fields.u64().unwrap_or(0) as i64, fields.u64().unwrap_or(0));
+                self.found.deferred.push((place, Due { at, delay }));
+            }
+        }
+    }
+
+    fn next_region(&mut self, segment: u32, at: u64) {
+        let file = FileName::Segment(segment);
+        if self.size(file) >= at + segment::REGION_HEAD as u64 {
+            self.want(Step::RegionHead(segment), file, at, segment::REGION_HEAD as u64);
+        } else {
+            self.next_file();
+        }
+    }
+
+    /// Journals first, the newest first, until one is whole; then segments; then what is left to be opened.
+    fn next_file(&mut self) {
+        if let Some(number) = self.journals.pop() {
+            self.want(Step::Journal(number), FileName::Journal(number), 0, u64::MAX);
+        } else if let Some(number) = self.segments.pop_front() {
+            self.want(Step::Head(number), FileName::Segment(number), 0, segment::HEAD as u64);
+        } else if let Some((segment, region)) = self.next_twin() {
+            let file = FileName::Segment(segment);
+            self.want(Step::Twin(segment, region), file, region.records_at(), region.used.into());
+        } else if let Some((chunk, (segment, region))) = self.next_unopened() {
+            let file = FileName::Segment(segment);
+            self.want(Step::Unopened(chunk), file, region.records_at(), region.used.into());
+        }
+    }
+
+    fn want(&mut self, step: Step, file: FileName, offset: u64, length: u64) {
+        let left = self.size(file).saturating_sub(offset);
+        self.wanted = Some((step, Piece { file, offset, length: length.min(left) as usize }));
+    }
+
+    fn size(&self, file: FileName) -> u64 {
+        self.sizes.get(&file).copied().unwrap_or(0)
+    }
+
+    fn problem(&mut self, file: FileName, offset: u64, what: Trouble) {
+        self.found.problems.push(Problem { file, offset, what });
+    }
+}
+
+/// The records of a chunk as it is in memory: offset, header, bytes.
+fn walk(records: &[u8]) -> impl Iterator<Item = (usize, Header, &[u8])> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let rest = &records[at..];
+        if rest.is_empty() {
+            return None;
+        }
+        let header = Header::of(rest);
+        let record = (at, header, &rest[..header.size()]);
+        at += header.size();
+        Some(record)
+    })
+}

@@ -1,0 +1,357 @@
+//! Recovery of directories made by hand, whole and damaged.
+
+use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position};
+use super::names::FileName;
+use super::record::{DEFERRED, HEADER, Header, seal};
+use super::recovered::{Due, Out, Problem, Recovered, Trouble};
+use super::recovery::Recovery;
+use super::segment::{self, Region};
+use super::slow_crc;
+use crate::message::MessageId;
+use crate::name::ChannelName;
+use crate::time::Timestamp;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+use proptest::prelude::*;
+
+pub(crate) const TOPIC: u64 = 7;
+const CHANNEL: Incarnation = Incarnation(4);
+const RECORD: u32 = HEADER as u32 + 26;
+
+pub(crate) type Files = BTreeMap<FileName, Vec<u8>>;
+
+/// A segment with these chunks, of so many plain records each and, if it is the last, a deferred one.
+fn segment(number: u32, chunks: &[(u64, u32)], first_seq: u64, with_deferred: bool, sealed: bool) -> Vec<u8> {
+    let mut file = segment::head(TOPIC, number, Timestamp::from_nanos(1), slow_crc).to_vec();
+    let (mut regions, mut seq) = (Vec::new(), first_seq);
+    for &(chunk, plain) in chunks {
+        let (first_seq, offset) = (seq, file.len() as u64);
+        let mut records = Vec::new();
+        let deferred = u32::from(with_deferred && chunk == chunks[chunks.len() - 1].0);
+        for flags in (0..plain).map(|_| 0).chain((0..deferred).map(|_| DEFERRED)) {
+            Header { flags, payload: 26, seq: seq as u32, sum: 0 }.write(&mut records);
+            if flags == DEFERRED {
+                records.extend_from_slice(&5_000u64.to_be_bytes());
+                records.extend_from_slice(&1_000u64.to_be_bytes());
+            }
+            records.extend_from_slice(&[0; 10]);
+            records.extend_from_slice(alloc::format!("{seq:016x}").as_bytes());
+            seq += 1;
+        }
+        seal(&mut records, slow_crc);
+        let (used, capacity) = (records.len() as u32, 512);
+        file.extend(segment::region_head(chunk, first_seq, capacity, slow_crc));
+        records.resize(capacity as usize, 0);
+        file.extend(records);
+        regions.push(Region { chunk, capacity, offset, used, records: plain + deferred, plain, deferred, first_seq });
+    }
+    if sealed {
+        let at = file.len() as u64;
+        let id = MessageId(*alloc::format!("{:016x}", seq - 1).as_bytes().first_chunk().unwrap());
+        file.extend(segment::end(&regions, at, id, slow_crc));
+    }
+    file
+}
+
+fn position(chunk: u64, passed: u32) -> Position {
+    Position { place: Place { chunk, offset: passed * RECORD }, passed }
+}
+
+/// Two sealed segments and one that was being written; a channel that has handed out two messages and finished one,
+/// and a journal that knows nothing of the last chunk.
+pub(crate) fn directory() -> Files {
+    let mut batch = Batch::default();
+    let name = ChannelName::new("c").unwrap();
+    let numbers =
+        Numbers { seq: 9, chunk: 5, segment: 3, incarnation: Incarnation(5), id: MessageId(*b"0000000000000008") };
+    batch.push(&Entry::Numbers(numbers));
+    batch.push(&Entry::Topic { paused: false, fan: position(4, 2) });
+    batch.push(&Entry::Channel { channel: CHANNEL, name, paused: true });
+    (1..=3).for_each(|number| batch.push(&Entry::Segment { number, needed: true }));
+    let mut later = Batch::default();
+    let range = FreshRange { begin: position(1, 2), end: position(4, 2) };
+    later.push(&Entry::Fresh { channel: CHANNEL, ranges: [range].into() });
+    for passed in [0, 1] {
+        let place = position(1, passed).place;
+        later.push(&Entry::Out { channel: CHANNEL, place, attempts: 3, due: 0, delay: 0 });
+    }
+    later.push(&Entry::Done { channel: CHANNEL, place: position(1, 0).place });
+    let mut journal = journal::head(TOPIC, 2, slow_crc).to_vec();
+    journal.extend(batch.finish(slow_crc));
+    journal.extend(later.finish(slow_crc));
+    let old = journal::head(TOPIC, 1, slow_crc).to_vec();
+    [
+        (FileName::Journal(1), old),
+        (FileName::Journal(2), journal),
+        (FileName::Unfinished(3), b"half".to_vec()),
+        (FileName::Segment(1), segment(1, &[(1, 3)], 1, false, true)),
+        (FileName::Segment(2), segment(2, &[(2, 2), (4, 3)], 4, true, true)),
+        (FileName::Segment(3), segment(3, &[(6, 2)], 10, true, false)),
+    ]
+    .into()
+}
+
+pub(crate) fn recover(files: &Files) -> Recovered {
+    recover_on(files, |_, _| true)
+}
+
+/// On a disk that gives out some pieces and others not.
+fn recover_on(files: &Files, gives_out: impl Fn(FileName, usize) -> bool) -> Recovered {
+    let mut recovery = Recovery::new(TOPIC, files.iter().map(|(file, bytes)| (*file, bytes.len() as u64)), slow_crc);
+    let mut reads = 0;
+    while let Some(piece) = recovery.wants() {
+        let begin = piece.offset as usize;
+        let is_there = gives_out(piece.file, reads);
+        let bytes = files[&piece.file][begin..begin + piece.length].to_vec();
+        recovery.handle(if is_there { Ok(bytes) } else { Err("input/output error".into()) });
+        reads += 1;
+        assert!(reads < 1_000, "it comes to an end");
+    }
+    recovery.finish()
+}
+
+/// Makes all checksums right, in files whose parts are where they are in the ones they were made of.
+pub(crate) fn reseal(files: &mut Files, made_of: &Files) {
+    for (file, bytes) in files {
+        let old = &made_of[file];
+        let mut sign = |from: usize, to: usize, at: usize| {
+            let sum = slow_crc(0, &bytes[from..to]);
+            bytes[at..at + 4].copy_from_slice(&sum.to_be_bytes());
+        };
+        if old.len() < segment::HEAD {
+            continue;
+        }
+        sign(0, segment::HEAD - 4, segment::HEAD - 4);
+        let mut at = segment::HEAD;
+        if matches!(file, FileName::Journal(_)) {
+            while at < old.len() {
+                let end = at + 8 + u32::from_be_bytes(old[at..at + 4].try_into().unwrap()) as usize;
+                let sum = slow_crc(slow_crc(0, &bytes[at..at + 4]), &bytes[at + 8..end]);
+                bytes[at + 4..at + 8].copy_from_slice(&sum.to_be_bytes());
+                at = end;
+            }
+            continue;
+        }
+        while old[at..].starts_with(b"CHNK") {
+            sign(at, at + segment::REGION_HEAD - 4, at + segment::REGION_HEAD - 4);
+            let (mut record, end) = (at + segment::REGION_HEAD, at + segment::REGION_HEAD + 512);
+            while record + HEADER < end && old[record..record + 4] != [0; 4] {
+                let header = Header::of(&old[record..]);
+                let (payload, next) = (record + header.payload_at(), record + header.size());
+                sign(payload, next, record + 8);
+                sign(record + 4, payload, record);
+                record = next;
+            }
+            at = end;
+        }
+        if at < old.len() {
+            sign(at, old.len() - 4, old.len() - 4);
+        }
+    }
+}
+
+#[test]
+fn everything_is_put_together() {
+    let recovered = recover(&directory());
+    assert_eq!(recovered.problems, []);
+    assert_eq!(recovered.obsolete, [FileName::Unfinished(3), FileName::Journal(1)]);
+    let Numbers { seq, chunk, segment, incarnation, id } = recovered.numbers;
+    assert_eq!((seq, chunk, segment, incarnation), (13, 7, 4, Incarnation(5)));
+    assert_eq!(id, MessageId(*b"000000000000000c"));
+    assert_eq!(recovered.chunks.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 6]);
+    assert_eq!(recovered.fan, position(4, 2));
+    let channel = &recovered.channels[&CHANNEL];
+    assert!(channel.paused);
+    assert_eq!(channel.out, [(position(1, 1).place, Out { attempts: 3, due: None })].into());
+    assert_eq!(channel.fresh.iter().map(|range| recovered.messages(*range)).collect::<Vec<_>>(), [1 + 2 + 2]);
+    let due = Due { at: 5_000, delay: 1_000 };
+    assert_eq!(recovered.deferred, [(position(4, 3).place, due), (position(6, 2).place, due)]);
+}
+
+#[test]
+fn what_is_missing_is_reported_and_the_rest_used() {
+    let mut files = directory();
+    files.remove(&FileName::Segment(1));
+    let recovered = recover(&files);
+    let what: Vec<_> = recovered.problems.iter().map(|problem| problem.what.clone()).collect();
+    assert_eq!(what, [Trouble::Missing, Trouble::Lost(ChannelName::new("c").unwrap(), 1)]);
+    assert_eq!(recovered.channels[&CHANNEL].fresh.iter().map(|it| recovered.messages(*it)).sum::<u64>(), 4);
+
+    let mut files = directory();
+    files.get_mut(&FileName::Segment(2)).unwrap()[3] ^= 1;
+    let recovered = recover(&files);
+    let what: Vec<_> = recovered.problems.iter().map(|problem| problem.what.clone()).collect();
+    assert_eq!((&what[..], recovered.chunks.len()), (&[Trouble::Damaged(64)][..], 4), "the index tells all the same");
+
+    let mut files = directory();
+    let head = segment::head(TOPIC + 1, 2, Timestamp::from_nanos(1), slow_crc);
+    files.get_mut(&FileName::Segment(2)).unwrap()[..64].copy_from_slice(&head);
+    let recovered = recover(&files);
+    assert_eq!(recovered.problems[0].what, Trouble::NotOurs);
+    assert!(!recovered.segments.contains_key(&2), "it is left alone");
+
+    // Without a journal all that is there is given out once more.
+    let mut files = directory();
+    files.retain(|file, _| !matches!(file, FileName::Journal(_)));
+    let recovered = recover(&files);
+    assert_eq!((recovered.problems.len(), recovered.channels.len(), recovered.fan.passed), (0, 0, 0));
+    assert_eq!(recovered.numbers.segment, 4);
+    assert_eq!(recovered.deferred.len(), 2);
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_set_aside_as_a_whole() {
+    let reads = (0..).find(|&count| recover_on(&directory(), |_, read| read < count).problems.is_empty()).unwrap();
+    for failing in 0..reads {
+        let files = directory();
+        let recovered = recover_on(&files, |_, read| read != failing);
+        let file = recovered.unreadable[0];
+        let problem = &recovered.problems[0];
+        assert!(problem.file == file && matches!(problem.what, Trouble::Unreadable(_)), "{problem:?}");
+        assert!(
+            !recovered.obsolete.contains(&file) && recovered.journal.is_none_or(|it| FileName::Journal(it) != file)
+        );
+        assert!(recovered.chunks.values().all(|(segment, _)| FileName::Segment(*segment) != file));
+        assert!(recovered.segments.keys().all(|segment| FileName::Segment(*segment) != file));
+        assert!(recovered.numbers.segment == 4 && recovered.last_journal == 3, "no number is used again");
+        // Once it is set aside it makes no difference what the disk does.
+        let mut rest = files.clone();
+        rest.remove(&file);
+        let then = recover(&rest);
+        assert_eq!((then.chunks, then.channels, then.fan), (recovered.chunks, recovered.channels, recovered.fan));
+        let lost = |what: &Trouble| if let Trouble::Lost(_, count) = what { *count } else { 0 };
+        let lost: u64 = recovered.problems.iter().map(|problem| lost(&problem.what)).sum();
+        let known = match file {
+            // Out of the first one somebody has a message, and of three fresh ones nothing is known.
+            FileName::Segment(1) => 1,
+            // The two that were handed out or fresh in the last chunk of the range.
+            FileName::Segment(2) => 2,
+            _ => 0,
+        };
+        assert_eq!(lost, known, "{file:?}");
+    }
+}
+
+#[test]
+fn what_was_fresh_in_a_segment_that_is_gone_is_counted() {
+    let mut files = directory();
+    let last = segment(3, &[(4, 3), (6, 2)], 40, true, true);
+    files.insert(FileName::Segment(3), last);
+    files.remove(&FileName::Segment(2));
+    let what: Vec<_> = recover(&files).problems.into_iter().map(|problem| problem.what).collect();
+    // The numbers 4 to 39 are nowhere.
+    assert_eq!(what, [Trouble::Missing, Trouble::Lost(ChannelName::new("c").unwrap(), 36)]);
+}
+
+#[test]
+fn a_region_whose_head_is_damaged_does_not_cost_those_behind_it() {
+    let mut files = directory();
+    let three = segment(3, &[(6, 2), (7, 1), (8, 2)], 10, false, false);
+    let second = segment::HEAD + segment::REGION_HEAD + 512;
+    for damage in [1, segment::REGION_HEAD] {
+        let mut bytes = three.clone();
+        bytes[second..second + damage].fill(0);
+        files.insert(FileName::Segment(3), bytes);
+        let recovered = recover(&files);
+        assert_eq!(recovered.chunks.keys().copied().collect::<Vec<_>>(), [1, 2, 4, 6, 8]);
+        let found: Vec<_> = recovered.problems.iter().map(|it| (it.offset, it.what.clone())).collect();
+        assert_eq!(found, [(second as u64, Trouble::Damaged(512 + segment::REGION_HEAD as u64))]);
+        assert_eq!((recovered.numbers.seq, recovered.numbers.chunk), (15, 9));
+    }
+}
+
+#[test]
+fn room_for_a_chunk_that_was_never_written_is_no_damage() {
+    let second = segment::HEAD + segment::REGION_HEAD + 512;
+    // The window in which the next head is looked for ends before it, in it, and behind it.
+    for extra in [0, 64 * 1024 - 560, 64 * 1024 - 544, 64 * 1024, 1 << 20] {
+        let mut files = directory();
+        let mut bytes = segment(3, &[(6, 2), (7, 1), (8, 2)], 10, false, false);
+        bytes[second..second + segment::REGION_HEAD + 512].fill(0);
+        bytes.splice(second..second, core::iter::repeat_n(0, extra));
+        files.insert(FileName::Segment(3), bytes);
+        // Nobody needed the first message that the channel had handed out, so its chunk is in no index.
+        let (file, rest) = (FileName::Segment(1), segment(1, &[], 1, false, true));
+        files.insert(file, rest);
+        let recovered = recover(&files);
+        assert_eq!(recovered.problems, [], "{extra}");
+        assert_eq!(recovered.chunks.keys().copied().collect::<Vec<_>>(), [2, 4, 6, 8]);
+    }
+}
+
+#[test]
+fn of_two_copies_of_a_chunk_the_one_counts_that_is_intact_farther() {
+    let record = |number: usize| segment::HEAD + segment::REGION_HEAD + number * RECORD as usize;
+    for sealed in [true, false] {
+        // Damage in the third copy, damage in the fourth one, and which of them is to be used then.
+        for (third, fourth, used) in [(None, None, 4), (None, Some(1), 3), (Some(0), Some(1), 4), (Some(1), Some(1), 4)]
+        {
+            let mut files = directory();
+            let mut copies = [3, 4].map(|number| (number, segment(number, &[(6, 4)], 10, true, sealed && number == 4)));
+            copies[0].1[record(2)..].fill(0);
+            for ((_, bytes), damage) in copies.iter_mut().zip([third, fourth]) {
+                damage.into_iter().for_each(|at| bytes[record(at) + 20] ^= 1);
+            }
+            files.extend(copies.map(|(number, bytes)| (FileName::Segment(number), bytes)));
+            let recovered = recover(&files);
+            assert_eq!(recovered.chunks[&6].0, used, "{third:?} {fourth:?}");
+            let found = recovered.deferred.iter().filter(|(place, _)| place.chunk == 6).map(|(place, _)| *place);
+            let deferred = [position(6, 4).place];
+            assert_eq!(found.collect::<Vec<_>>(), deferred[..usize::from(used == 4)]);
+        }
+    }
+}
+
+#[test]
+fn an_index_that_cannot_be_is_none() {
+    for (records, deferred, used) in [(0u32, 1u32, 42u32), (0, 1, 0), (1, 2, 84), (9, 0, 84), (2, 0, 600)] {
+        let mut files = directory();
+        let bytes = files.get_mut(&FileName::Segment(2)).unwrap();
+        // In the entry of the second chunk.
+        let entry = bytes.len() - segment::FOOT - segment::INDEX_ENTRY;
+        for (at, number) in [(28, used), (32, records), (36, 0), (40, deferred)] {
+            bytes[entry + at..entry + at + 4].copy_from_slice(&number.to_be_bytes());
+        }
+        reseal(&mut files, &directory());
+        let mut recovered = recover(&files);
+        let problems = core::mem::take(&mut recovered.problems);
+        assert_eq!(recovered, recover(&directory()), "the regions tell");
+        assert!(matches!(problems[..], [Problem { what: Trouble::Torn(_), .. }]), "{problems:?}");
+    }
+}
+
+#[test]
+fn a_torn_tail_ends_the_last_segment() {
+    let mut files = directory();
+    let last = files.get_mut(&FileName::Segment(3)).unwrap();
+    last.truncate(segment::HEAD + segment::REGION_HEAD + RECORD as usize + 20);
+    let recovered = recover(&files);
+    assert_eq!(recovered.chunks[&6].1.plain, 1);
+    assert_eq!(recovered.problems.len(), 1);
+    assert!(matches!(recovered.problems[0].what, Trouble::Torn(_)), "{}", recovered.problems[0]);
+}
+
+proptest! {
+    #[test]
+    fn damage_never_stops_it(
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), any::<u8>(), 0..3u8), 1..6),
+    ) {
+        let mut files = directory();
+        for (file, at, byte, how) in changes {
+            let name = *files.keys().nth(file.index(files.len())).unwrap();
+            let bytes = files.get_mut(&name).unwrap();
+            let at = at.index(bytes.len().max(1));
+            match how {
+                0 => bytes.truncate(at),
+                1 => bytes.extend_from_slice(&[byte; 40]),
+                _ => bytes.iter_mut().skip(at).take(1).for_each(|it| *it = byte),
+            }
+        }
+        let recovered = recover(&files);
+        prop_assert_eq!(&recovered, &recover(&files));
+        for channel in recovered.channels.values() {
+            prop_assert!(channel.out.keys().all(|place| recovered.chunks.contains_key(&place.chunk)));
+        }
+        prop_assert!(recovered.numbers.segment >= 3 && recovered.deferred.is_sorted_by_key(|(place, _)| *place));
+    }
+}

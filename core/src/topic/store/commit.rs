@@ -1,0 +1,642 @@
+//! Writing: commits, which make messages be on disk, and in default mode fsyncs beside them.
+
+use super::super::disk::{Data, Failed, Lane, Op};
+use super::super::io::{Notice, Refusal};
+use super::super::log::{Chunk, Cursor, Loc, Log};
+use super::super::{Context, Topic};
+use super::flush::Flush;
+use super::{Closing, Pending, RETRY, Store};
+use crate::storage::names::FileName;
+use crate::storage::segment::{self, Region};
+use crate::time::{Now, Timestamp};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// A commit under way.
+#[derive(Debug)]
+pub(super) struct Commit {
+    id: u64,
+    number: u64,
+    written: Vec<Mark>,
+    /// How many messages it is the first to write.
+    messages: u64,
+    syncs: Syncs,
+    created: Vec<u32>,
+    sealed: Vec<u32>,
+    /// Operations that are about messages; the others are about the journal.
+    data_ops: usize,
+    flush: Option<Flush>,
+    end: Cursor,
+    pub(super) pending: Pending,
+    /// An fsync failed meanwhile, and what this one wrote is written anew: it answers nobody.
+    void: bool,
+}
+
+impl Commit {
+    const fn new(number: u64, end: Cursor, pending: Pending) -> Self {
+        Self {
+            id: 0,
+            number,
+            written: Vec::new(),
+            messages: 0,
+            syncs: Syncs { segments: BTreeSet::new(), marks: Vec::new(), ops: 0 },
+            created: Vec::new(),
+            sealed: Vec::new(),
+            data_ops: 0,
+            flush: None,
+            end,
+            pending,
+            void: false,
+        }
+    }
+
+    /// Whether it does something to this segment.
+    pub(super) fn touches(&self, segment: u32) -> bool {
+        let is_written = self.written.iter().any(|mark| mark.segment == segment);
+        is_written || [&self.created, &self.sealed].into_iter().any(|it| it.contains(&segment))
+    }
+}
+
+/// An fsync under way, beside commits.
+#[derive(Debug)]
+pub(super) struct Syncing {
+    id: u64,
+    syncs: Syncs,
+    /// How many messages were written since the one before it began.
+    messages: u64,
+    flush: Option<Flush>,
+}
+
+/// A chunk, in the segment that it was in, up to an offset.
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    chunk: u64,
+    segment: u32,
+    end: u32,
+}
+
+/// What fsyncs make stay.
+#[derive(Debug, Default)]
+struct Syncs {
+    segments: BTreeSet<u32>,
+    marks: Vec<Mark>,
+    ops: usize,
+}
+
+/// The number of a commit that covers no answer.
+const JOURNAL_ALONE: u64 = 0;
+
+impl Store {
+    /// Whether a commit has something to do, and may.
+    fn wants_commit(&self, log: &mut Log, now: Now, flush: bool) -> bool {
+        if self.commit.is_some() || self.trouble.commit.is_waiting(now.instant) {
+            return false;
+        }
+        let uncovered = self.replies.last().is_some_and(|reply| reply.commit > self.commits);
+        let mut unwritten = || self.open.iter().any(|&chunk| log.chunk(chunk).is_some_and(|it| it.ungiven().is_some()));
+        (flush && self.disk.durable) || uncovered || unwritten()
+    }
+
+    /// The operations that write all that the disk was not given yet.
+    fn write(&mut self, log: &mut Log, now: Timestamp, last_id: crate::message::MessageId) -> (Vec<Op>, Commit) {
+        self.close_chunks(log);
+        let mut ops = Vec::new();
+        let mut commit = Commit::new(self.commits, log.end(), self.pending);
+        commit.messages = core::mem::take(&mut self.unwritten);
+        // Those that may have something to write, or to be sealed: of the others there may be thousands.
+        let unsealed = self.segments.iter().rev().take_while(|(_, segment)| !segment.sealed);
+        let mut segments: BTreeMap<u32, Vec<u64>> = unsealed.map(|(&number, _)| (number, Vec::new())).collect();
+        for &chunk in &self.open {
+            if let Some(segment) = log.chunk(chunk).and_then(|chunk| chunk.segment()) {
+                segments.entry(segment).or_default().push(chunk);
+            }
+        }
+        for (number, open) in segments {
+            let file = FileName::Segment(number);
+            let before = ops.len();
+            let seals = self.current != Some(number) && !self.segments[&number].sealed;
+            let mut writes = Vec::new();
+            for chunk in open {
+                let Some(chunk) = log.chunk(chunk) else { continue };
+                writes.extend(self.write_chunk(chunk, &mut commit.written));
+            }
+            if !self.segments[&number].created && !writes.is_empty() {
+                let head = segment::head(self.disk.incarnation, number, now, self.disk.crc);
+                ops.push(Op::Create { file });
+                ops.push(Op::Write { file, offset: 0, data: Data::whole(head.to_vec()) });
+                ops.push(Op::SyncDirectory);
+                commit.created.push(number);
+            }
+            ops.append(&mut writes);
+            if seals && (ops.len() > before || self.segments[&number].created) {
+                let segment = &self.segments[&number];
+                let end = segment::end(&self.regions(number, log), segment.end, last_id, self.disk.crc);
+                ops.push(Op::Write { file, offset: segment.end, data: Data::whole(end) });
+                commit.sealed.push(number);
+            }
+            if ops.len() > before && (seals || self.disk.durable) {
+                ops.push(Op::Sync { file });
+                commit.syncs.segments.insert(number);
+            }
+        }
+        commit.syncs.marks = self.marks(&commit.syncs.segments, log);
+        let tail = log.tail().map(|tail| tail.number);
+        self.open.retain(|&chunk| Some(chunk) == tail);
+        let Self { segments, unneeded, current, .. } = self;
+        unneeded.retain(|&number| {
+            let stays = segments[&number].created || segments[&number].given_up || Some(number) == *current;
+            if !stays {
+                segments.remove(&number);
+            }
+            stays
+        });
+        commit.data_ops = ops.len();
+        (ops, commit)
+    }
+
+    fn write_chunk(&self, chunk: &mut Chunk, written: &mut Vec<Mark>) -> Option<Op> {
+        let (from, records) = chunk.ungiven()?;
+        let placed = chunk.placed.as_ref()?;
+        let (segment, file) = (placed.segment, FileName::Segment(placed.segment));
+        let op = if from == 0 {
+            let head = segment::region_head(chunk.number, chunk.first_seq, placed.room, self.disk.crc);
+            Op::Write { file, offset: placed.region, data: Data::records(head.to_vec(), records) }
+        } else {
+            let offset = placed.records_at() + u64::from(from);
+            Op::Write { file, offset, data: Data::records(Vec::new(), records) }
+        };
+        let end = chunk.end();
+        written.push(Mark { chunk: chunk.number, segment, end });
+        if let Some(placed) = &mut chunk.placed {
+            placed.given = end;
+        }
+        Some(op)
+    }
+
+    /// What the index of a segment tells of.
+    fn regions(&self, number: u32, log: &Log) -> Vec<Region> {
+        let its = log.chunks().filter(|chunk| chunk.segment() == Some(number));
+        let mut regions: Vec<Region> = its.filter_map(Chunk::region).collect();
+        let segment = &self.segments[&number];
+        if regions.iter().all(|region| region.chunk != segment.last_chunk) {
+            // Nobody needs it any more, but its numbers were used.
+            let (chunk, first_seq) = (segment.last_chunk, log.next().0);
+            let (offset, capacity, used, records, plain, deferred) = (segment.end, 0, 0, 0, 0, 0);
+            regions.push(Region { chunk, capacity, offset, used, records, plain, deferred, first_seq });
+        }
+        regions
+    }
+
+    /// What an fsync of these segments makes stay, once all that the disk was given before is written.
+    fn marks(&self, segments: &BTreeSet<u32>, log: &mut Log) -> Vec<Mark> {
+        let mut marks = Vec::new();
+        if segments.is_empty() {
+            return marks;
+        }
+        for &number in self.unsynced.union(&self.open) {
+            if let Some(chunk) = log.chunk(number)
+                && let Some(placed) = &chunk.placed
+                && segments.contains(&placed.segment)
+            {
+                marks.push(Mark { chunk: number, segment: placed.segment, end: placed.given });
+            }
+        }
+        marks
+    }
+
+    fn is_written(&mut self, marks: &[Mark], log: &mut Log) {
+        for mark in marks {
+            if let Some(chunk) = log.chunk(mark.chunk)
+                && let Some(placed) = &mut chunk.placed
+                && placed.segment == mark.segment
+            {
+                placed.written = placed.written.max(mark.end);
+                self.unsynced.insert(mark.chunk);
+            }
+        }
+    }
+
+    fn stays(&mut self, syncs: &Syncs, log: &mut Log) {
+        for mark in &syncs.marks {
+            let Some(chunk) = log.chunk(mark.chunk) else {
+                self.unsynced.remove(&mark.chunk);
+                self.replaced.remove(&mark.chunk);
+                continue;
+            };
+            if let Some(placed) = &mut chunk.placed
+                && placed.segment == mark.segment
+            {
+                placed.synced = placed.synced.max(mark.end.min(placed.written));
+                if placed.synced == placed.given && placed.given > 0 {
+                    self.evictable.insert(mark.chunk);
+                    self.unsynced.remove(&mark.chunk);
+                    self.replaced.remove(&mark.chunk);
+                }
+            }
+        }
+    }
+
+    /// These files are not to be trusted with anything more: what may not stay in them is written anew elsewhere. They stay
+    /// until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in default
+    /// mode, all that was written, for that was acknowledged, and a new process would find it. What was not written, or in
+    /// a durable topic not fsynced, was promised to nobody.
+    fn give_up(&mut self, segments: &BTreeSet<u32>, log: &mut Log) {
+        for number in segments {
+            if let Some(segment) = self.segments.get_mut(number) {
+                (segment.sealed, segment.given_up) = (true, true);
+            }
+        }
+        self.current = self.current.filter(|current| !segments.contains(current));
+        for chunk in log.chunks_mut() {
+            let Some(placed) = &chunk.placed else { continue };
+            if !segments.contains(&placed.segment) {
+                continue;
+            }
+            if placed.synced == chunk.end() {
+                chunk.close();
+            } else {
+                let left = placed.segment;
+                let (kept, unsaid) = (placed.synced.max(placed.kept), placed.unsaid);
+                let relied_on = if self.disk.durable { kept } else { placed.written.max(kept) };
+                self.unsynced.remove(&chunk.number);
+                if relied_on > 0 {
+                    let before = self.replaced.entry(chunk.number).or_default();
+                    *before = relied_on.max(*before);
+                }
+                self.leave(left);
+                self.place(chunk);
+                chunk.placed.iter_mut().for_each(|placed| (placed.kept, placed.unsaid) = (kept, unsaid));
+            }
+        }
+        self.journal.must_checkpoint = true;
+    }
+
+    /// Something was not written: it is tried once more at once, and then every second.
+    fn failed(&mut self, lane: Lane, reason: String, now: Now) {
+        let trouble = if lane == Lane::Sync { &mut self.trouble.sync } else { &mut self.trouble.commit };
+        let again = trouble.reason.is_some();
+        trouble.reason = Some(reason);
+        if again {
+            trouble.retry = Some(now.instant + RETRY);
+            self.trouble.refusing |= lane == Lane::Commit;
+            if let Some(closing) = self.closing
+                && closing != Closing::Said
+            {
+                self.closing = Some(Closing::Failed);
+            }
+        }
+    }
+
+    fn succeeded(&mut self, lane: Lane) {
+        let trouble = if lane == Lane::Sync { &mut self.trouble.sync } else { &mut self.trouble.commit };
+        (trouble.reason, trouble.retry) = (None, None);
+        self.trouble.refusing &= lane != Lane::Commit;
+    }
+
+    /// What is wrong may have passed: a checkpoint, if nothing else, is to show it. Whether it is time for that.
+    fn try_again(&mut self, now: Now) -> bool {
+        let mut is_time = false;
+        for trouble in [&mut self.trouble.commit, &mut self.trouble.sync] {
+            if trouble.retry.is_some() && !trouble.is_waiting(now.instant) {
+                trouble.retry = None;
+                (self.journal.urgent, self.journal.must_checkpoint) = (true, true);
+                is_time = true;
+            }
+        }
+        is_time
+    }
+
+    fn messages_given(&self, log: &mut Log) -> bool {
+        self.open.iter().all(|&chunk| log.chunk(chunk).is_none_or(|it| it.ungiven().is_none()))
+    }
+}
+
+impl Topic {
+    /// Begins what the disk has to do and may do.
+    pub(in crate::topic) fn pump(&mut self, cx: &mut Context<'_>) {
+        let Some(store) = &mut self.store else { return };
+        store.account(self.log.take_freed());
+        if self.gone || store.closing == Some(Closing::Said) {
+            return;
+        }
+        if store.try_again(cx.now) {
+            self.look_at_replaced();
+        }
+        self.carry_from_disk();
+        self.look_at_what_changed(cx.now);
+        self.begin_commit(cx);
+        self.begin_sync(cx);
+        self.begin_reads(cx);
+        self.evict();
+        self.say_closed(cx);
+    }
+
+    /// What somebody relied on in files that were given up may have ended; then only messages that nobody was promised are
+    /// to be written anew, and the files can go first. On a full disk nothing else would make room for them.
+    fn look_at_replaced(&mut self) {
+        let (Some(store), log) = (&self.store, &self.log) else { return };
+        if store.replaced.is_empty() {
+            return;
+        }
+        let mut needed = BTreeSet::new();
+        let mut need = |loc: Loc| {
+            let number = log.whole(loc.chunk);
+            let is_relied_on = store.replaced.get(&number).is_some_and(|&end| loc.offset < end);
+            needed.extend(is_relied_on.then_some(number));
+        };
+        let fresh = self.channels.iter().flat_map(|(_, channel)| channel.fresh_ranges(self.fan));
+        for (begin, end) in fresh.chain([(self.fan, log.end())]) {
+            for &number in store.replaced.keys() {
+                log.first_between(begin, end, number).into_iter().for_each(&mut need);
+            }
+        }
+        self.channels.iter().for_each(|(_, channel)| channel.each_out(|loc, _, _| need(loc)));
+        self.backlog_deferred.iter().for_each(|&(loc, _)| need(loc));
+        let (Some(store), log) = (&mut self.store, &mut self.log) else { return };
+        store.replaced.retain(|&number, _| {
+            let stays = needed.contains(&number);
+            if let Some(placed) = log.chunk(number).filter(|_| !stays).and_then(|chunk| chunk.placed.as_mut()) {
+                placed.kept = 0;
+            }
+            stays
+        });
+    }
+
+    fn begin_commit(&mut self, cx: &mut Context<'_>) {
+        let flush = self.is_flush_due(cx.now);
+        let Some(store) = &mut self.store else { return };
+        if !store.wants_commit(&mut self.log, cx.now, flush) {
+            return;
+        }
+        let failed = store.trouble.commit.reason.is_some() && !store.trouble.said;
+        if store.disk.durable && flush && failed && !store.carry.unwritten {
+            return self.begin_with_journal(cx);
+        }
+        store.trouble.said = false;
+        store.commits += 1;
+        let (mut ops, mut commit) = store.write(&mut self.log, cx.now.timestamp, self.ids.last());
+        if store.disk.durable && flush {
+            commit.flush = self.flush(cx.now, &mut ops);
+        }
+        let Some(store) = &mut self.store else { return };
+        if ops.is_empty() {
+            return self.committed(commit, Ok(()), cx);
+        }
+        commit.id = store.job(Lane::Commit, ops, cx.out);
+        store.commit = Some(commit);
+    }
+
+    /// The journal alone, before messages that could not be written are tried again: what it says lets files be removed,
+    /// and on a full disk that is what makes room for them.
+    fn begin_with_journal(&mut self, cx: &mut Context<'_>) {
+        let mut ops = Vec::new();
+        let flush = self.flush(cx.now, &mut ops);
+        let Some(store) = &mut self.store else { return };
+        store.trouble.said = true;
+        let mut commit = Commit::new(JOURNAL_ALONE, store.synced, Pending::default());
+        (commit.id, commit.flush) = (store.job(Lane::Commit, ops, cx.out), flush);
+        store.commit = Some(commit);
+    }
+
+    /// In default mode fsyncs, and the journal, do not hold up commits.
+    fn begin_sync(&mut self, cx: &mut Context<'_>) {
+        let flush = self.is_flush_due(cx.now);
+        let Some(store) = &mut self.store else { return };
+        if store.disk.durable || store.syncing.is_some() || store.trouble.sync.is_waiting(cx.now.instant) {
+            return;
+        }
+        // What is on the medium can give its memory back.
+        let is_short = self.budget.used() > self.budget.limit() / 2;
+        let log = &mut self.log;
+        // What a commit under way writes no fsync can cover yet.
+        let mut unsynced = |chunk: &u64| log.chunk(*chunk).filter(|chunk| chunk.has_unsynced())?.segment();
+        let hurry = (is_short || store.closing.is_some()) && store.unsynced.iter().any(|it| unsynced(it).is_some());
+        let many = store.written >= store.options.sync_every.max(1);
+        if !many && !hurry && !flush && store.sync_due.is_none_or(|due| due > cx.now.instant) {
+            return;
+        }
+        let mut syncs = Syncs { segments: store.unsynced.iter().filter_map(unsynced).collect(), ..Syncs::default() };
+        syncs.marks = store.marks(&syncs.segments, &mut self.log);
+        for mark in &mut syncs.marks {
+            let placed = self.log.chunk(mark.chunk).and_then(|chunk| chunk.placed.as_ref());
+            mark.end = placed.map_or(0, |placed| placed.written);
+        }
+        let mut ops: Vec<_> =
+            syncs.segments.iter().map(|&number| Op::Sync { file: FileName::Segment(number) }).collect();
+        syncs.ops = ops.len();
+        let messages = core::mem::take(&mut store.written);
+        store.sync_due = None;
+        let flush = if flush { self.flush(cx.now, &mut ops) } else { None };
+        let Some(store) = &mut self.store else { return };
+        if !ops.is_empty() {
+            let id = store.job(Lane::Sync, ops, cx.out);
+            store.syncing = Some(Syncing { id, syncs, messages, flush });
+        }
+    }
+
+    /// Takes the outcome of a job.
+    pub(in crate::topic) fn disk_done(
+        &mut self,
+        id: u64,
+        result: Result<Option<super::super::disk::Loaded>, Failed>,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(store) = &mut self.store else { return };
+        store.account(self.log.take_freed());
+        if let Some(commit) = store.commit.take_if(|commit| commit.id == id) {
+            self.committed(commit, result.map(|_| ()), cx);
+        } else if let Some(syncing) = store.syncing.take_if(|syncing| syncing.id == id) {
+            self.synced(syncing, result.map(|_| ()), cx.now);
+        } else if let Some(chunk) = store.reads.remove(&id) {
+            self.loaded(chunk, result, cx);
+        }
+    }
+
+    fn committed(&mut self, commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
+        let Some(store) = &mut self.store else { return };
+        let data_failed = result.as_ref().is_err_and(|failed| failed.op < commit.data_ops);
+        let is_anew = data_failed || commit.void;
+        *(if is_anew { &mut store.unwritten } else { &mut store.written }) += commit.messages;
+        if data_failed {
+            let mut touched = commit.syncs.segments.clone();
+            touched.extend(commit.written.iter().map(|mark| mark.segment).chain(commit.created.iter().copied()));
+            store.give_up(&touched, &mut self.log);
+        } else {
+            store.is_written(&commit.written, &mut self.log);
+            store.stays(&commit.syncs, &mut self.log);
+            for number in &commit.created {
+                store.segments.entry(*number).and_modify(|segment| segment.created = true);
+            }
+            for number in &commit.sealed {
+                store.segments.entry(*number).and_modify(|segment| segment.sealed = true);
+            }
+            if store.disk.durable {
+                store.pending.plain -= commit.pending.plain.min(store.pending.plain);
+                store.pending.deferred -= commit.pending.deferred.min(store.pending.deferred);
+                store.synced = commit.end;
+            } else if !store.unsynced.is_empty() {
+                store.sync_due.get_or_insert(cx.now.instant + store.options.sync_timeout);
+            }
+        }
+        let was_said = commit.flush.is_some();
+        let stays = self.flushed(commit.flush, commit.data_ops, &result, cx.now);
+        let Some(store) = &mut self.store else { return };
+        match result {
+            Err(failed) if data_failed || !stays => store.failed(Lane::Commit, failed.reason, cx.now),
+            // The next one is to show whether messages can be written, and answers those who wait for the journal.
+            _ if commit.number == JOURNAL_ALONE && store.wants_commit(&mut self.log, cx.now, false) => {
+                store.journal.urgent = true;
+            }
+            _ => store.succeeded(Lane::Commit),
+        }
+        let (mut answers, mut refused) = (Vec::new(), Vec::new());
+        if !data_failed && !commit.void {
+            answers = store.answered(commit.number, was_said && stays);
+        }
+        if store.trouble.refusing {
+            refused = store.answered(u64::MAX, true);
+        }
+        store.cover_again();
+        let fans_out = store.disk.durable;
+        answers.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Ok(()), cx.out));
+        refused.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Err(Refusal::NotWritten), cx.out));
+        if fans_out {
+            self.fan_out(cx);
+        }
+    }
+
+    fn synced(&mut self, syncing: Syncing, result: Result<(), Failed>, now: Now) {
+        let Some(store) = &mut self.store else { return };
+        let data_failed = result.as_ref().is_err_and(|failed| failed.op < syncing.syncs.ops);
+        if data_failed {
+            if let Some(commit) = &mut store.commit {
+                commit.void = true;
+            }
+            store.unwritten += syncing.messages;
+            store.give_up(&syncing.syncs.segments, &mut self.log);
+        } else {
+            store.stays(&syncing.syncs, &mut self.log);
+        }
+        if !store.unsynced.is_empty() {
+            store.sync_due.get_or_insert(now.instant + store.options.sync_timeout);
+        }
+        let journal = self.flushed(syncing.flush, syncing.syncs.ops, &result, now);
+        let Some(store) = &mut self.store else { return };
+        match result {
+            Err(failed) if data_failed || !journal => store.failed(Lane::Sync, failed.reason, now),
+            _ => {
+                store.succeeded(Lane::Sync);
+                if store.commit.is_none() && store.messages_given(&mut self.log) {
+                    // There is nothing left that a commit could show.
+                    store.succeeded(Lane::Commit);
+                }
+            }
+        }
+    }
+
+    /// The topic is to write everything that it has, and to say so.
+    pub(in crate::topic) fn shut_down(&mut self, cx: &mut Context<'_>) {
+        self.exiting = true;
+        if self.log.chunks().next().is_some() {
+            self.open_store();
+        }
+        let Some(store) = &mut self.store else {
+            cx.out.notices.push(Notice::Stored { topic: self.name.clone(), result: Ok(()) });
+            return;
+        };
+        if store.closing.is_none() {
+            store.closing = Some(Closing::Wanted);
+            self.spill();
+        }
+    }
+
+    /// Memory is short: has all that is in memory only written, unless that is so already.
+    pub(in crate::topic) fn spill_new(&mut self) {
+        let (_, next) = self.log.next();
+        if let Some(store) = self.store.as_mut().filter(|store| store.spilled != next) {
+            store.spilled = next;
+            self.spill();
+        }
+    }
+
+    /// Has all that is in memory only written.
+    pub(in crate::topic) fn spill(&mut self) {
+        let Some(store) = &mut self.store else { return };
+        let mut spilled = BTreeSet::new();
+        for chunk in self.log.chunks_mut().filter(|chunk| chunk.placed.is_none()) {
+            store.place_late(chunk);
+            spilled.insert(chunk.number as u32);
+        }
+        if !spilled.is_empty() {
+            self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| spilled.contains(&chunk)));
+        }
+    }
+
+    /// The message just appended is not to stay in memory only.
+    #[cold]
+    pub(in crate::topic) fn must_write(&mut self, is_plain: bool) {
+        let (Some(store), Some(tail)) = (&mut self.store, self.log.tail()) else { return };
+        store.unwritten += 1;
+        if store.disk.durable {
+            store.pending.plain += u64::from(is_plain);
+            store.pending.deferred += usize::from(!is_plain);
+        }
+        if tail.placed.is_none() {
+            if !tail.has_others() {
+                return store.place(tail);
+            }
+            let number = tail.number as u32;
+            store.place_late(tail);
+            self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| chunk == number));
+        }
+    }
+
+    /// From the first time on that something is to be written.
+    pub(in crate::topic) fn open_store(&mut self) {
+        let Some(disk) = self.disk.filter(|_| self.store.is_none()) else { return };
+        self.store = Some(Box::new(Store::new(disk, self.options.clone(), self.log.end())));
+        for (_, channel) in &mut self.channels {
+            channel.open_ledger();
+        }
+    }
+
+    fn say_closed(&mut self, cx: &mut Context<'_>) {
+        if self.store.as_ref().is_none_or(|store| store.closing.is_none()) {
+            return;
+        }
+        let wants = self.wants_flush();
+        let Some(store) = &mut self.store else { return };
+        let idle = store.commit.is_none() && store.syncing.is_none();
+        let result = match store.closing {
+            Some(Closing::Failed) => Err(store.health().err().unwrap_or_default().into()),
+            Some(Closing::Wanted)
+                if idle && !wants && store.unsynced.is_empty() && store.messages_given(&mut self.log) =>
+            {
+                Ok(())
+            }
+            _ => return,
+        };
+        store.closing = Some(Closing::Said);
+        self.channels.iter_mut().for_each(|(_, channel)| channel.stopped = true);
+        cx.out.notices.push(Notice::Stored { topic: self.name.clone(), result });
+    }
+}
+
+impl Store {
+    /// Whoever was not answered by a commit that failed is covered by the next one.
+    fn cover_again(&mut self) {
+        let next = self.commits + 1;
+        let begun = self.commit.as_ref().map_or(next, |commit| commit.number);
+        self.replies.iter_mut().filter(|reply| reply.commit < begun).for_each(|reply| reply.commit = next);
+    }
+
+    /// What was to be given to channels is dropped.
+    pub(in crate::topic) fn drop_pending(&mut self) {
+        self.pending = Pending::default();
+        if let Some(commit) = &mut self.commit {
+            commit.pending = Pending::default();
+        }
+    }
+}

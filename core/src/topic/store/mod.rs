@@ -1,0 +1,395 @@
+//! What a topic keeps on disk: which chunks are in which segments, what is being written, and who waits for that.
+//!
+//! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go out
+//! as effects, one at a time in each lane, and come back as [`Input::Disk`](super::io::Input::Disk); all that came while
+//! one was under way is the next one, so that many publishes share a write, and an fsync, without a timer. The one rule:
+//! nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has said that it is there.
+
+mod carry;
+mod commit;
+mod flush;
+pub(super) mod ledger;
+mod reading;
+mod restore;
+
+use super::disk::{Disk, Job, Lane, Op};
+use super::io::{ConnId, Effects, Slot};
+use super::log::{Chunk, Cursor, Log, Placed};
+use crate::name::ChannelName;
+use crate::options::Options;
+use crate::storage::journal::Incarnation;
+use crate::storage::segment;
+use crate::time::{Duration, Instant};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use carry::Carry;
+use commit::{Commit, Syncing};
+use flush::Journal;
+use reading::Salvage;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) disk: Disk,
+    options: Arc<Options>,
+    /// Those that are there, or will be with the next commit.
+    segments: BTreeMap<u32, Segment>,
+    /// The one that regions are added to.
+    current: Option<u32>,
+    /// Those in which nobody needs a chunk.
+    unneeded: BTreeSet<u32>,
+    next_segment: u32,
+    /// Placed chunks that may have records which the disk was not given.
+    open: BTreeSet<u64>,
+    /// Chunks with records that are written and may not stay.
+    unsynced: BTreeSet<u64>,
+    /// Chunks of files that were given up, and are not safe in another one yet: up to which offset somebody may rely on
+    /// what is there. The files stay until this is empty.
+    replaced: BTreeMap<u64, u32>,
+    pub(super) carry: Carry,
+    /// Chunks at hand that may be evicted, as far as what was given to the disk goes: when memory is short, few.
+    evictable: BTreeSet<u64>,
+    /// Chunks of which the journal was not told everything that was handed out before they were placed.
+    unsaid: BTreeSet<u64>,
+    /// Messages to be written that no commit covers, and those that were since the last fsync beside commits began.
+    unwritten: u64,
+    written: u64,
+    journal: Journal,
+    next_job: u64,
+    /// Commits begun so far.
+    commits: u64,
+    commit: Option<Commit>,
+    syncing: Option<Syncing>,
+    /// Jobs that read, and the chunks that they read.
+    reads: BTreeMap<u64, u64>,
+    /// Chunks that are read a page at a time.
+    salvages: BTreeMap<u64, Salvage>,
+    replies: Vec<Reply>,
+    /// Publishes of which a part is appended, and must be written.
+    parts: Vec<(ConnId, Slot)>,
+    /// The number of the next chunk when all that was in memory only was last made to be written.
+    spilled: u64,
+    /// A durable topic's messages beyond the fan-out position that are not on the medium: plain and deferred ones. Those
+    /// before it end here.
+    pub(super) pending: Pending,
+    pub(super) synced: Cursor,
+    /// Before an fsync has to begin.
+    sync_due: Option<Instant>,
+    trouble: Trouble,
+    closing: Option<Closing>,
+}
+
+/// A file of chunks.
+#[derive(Debug, Default)]
+struct Segment {
+    /// Where the next region begins.
+    end: u64,
+    /// Chunks in it that somebody needs.
+    chunks: u32,
+    /// The file exists; it has an index, or is one that was found at the start or given up: nothing is added to it.
+    created: bool,
+    sealed: bool,
+    /// The journal says that it is needed.
+    said: bool,
+    /// The largest number of a chunk that was placed in it.
+    last_chunk: u64,
+    /// It failed, and what it has is not written anew yet.
+    given_up: bool,
+}
+
+/// Messages that are appended and not given to channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub(super) plain: u64,
+    pub(super) deferred: usize,
+}
+
+/// An answer that waits for a commit.
+#[derive(Debug)]
+struct Reply {
+    /// The commit that covers it, and whether that is so only with its journal.
+    commit: u64,
+    journal: bool,
+    conn: ConnId,
+    slot: Slot,
+}
+
+/// What is wrong with the disk.
+#[derive(Debug, Default)]
+struct Trouble {
+    commit: LaneTrouble,
+    sync: LaneTrouble,
+    read: LaneTrouble,
+    /// Files that nobody needs could not be removed; everything else goes on.
+    remove: LaneTrouble,
+    /// What failed was tried once more in new files, and failed again: publishes are refused.
+    refusing: bool,
+    /// Since messages were last tried to be written, the journal was on its own.
+    said: bool,
+}
+
+/// What is wrong with one lane.
+#[derive(Debug, Default)]
+struct LaneTrouble {
+    /// Why the last job failed.
+    reason: Option<String>,
+    /// When to try again.
+    retry: Option<Instant>,
+}
+
+impl LaneTrouble {
+    fn is_waiting(&self, now: Instant) -> bool {
+        self.retry.is_some_and(|retry| retry > now)
+    }
+}
+
+/// The topic was told to write everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Wanted,
+    /// It cannot be done.
+    Failed,
+    Said,
+}
+
+/// How long what is wrong is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+/// How long a change in a durable topic's channels may wait for the journal.
+const FLUSH: Duration = Duration::from_millis(100);
+
+impl Store {
+    pub(super) fn new(disk: Disk, options: Arc<Options>, synced: Cursor) -> Self {
+        Self {
+            disk,
+            options,
+            segments: BTreeMap::new(),
+            current: None,
+            unneeded: BTreeSet::new(),
+            next_segment: 1,
+            open: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
+            replaced: BTreeMap::new(),
+            carry: Carry::default(),
+            evictable: BTreeSet::new(),
+            unsaid: BTreeSet::new(),
+            unwritten: 0,
+            written: 0,
+            journal: Journal::default(),
+            next_job: 1,
+            commits: 0,
+            commit: None,
+            syncing: None,
+            reads: BTreeMap::new(),
+            salvages: BTreeMap::new(),
+            replies: Vec::new(),
+            parts: Vec::new(),
+            spilled: 0,
+            pending: Pending::default(),
+            synced,
+            sync_due: None,
+            trouble: Trouble::default(),
+            closing: None,
+        }
+    }
+
+    /// Why the disk cannot be relied upon, if so.
+    pub(super) fn health(&self) -> Result<(), &str> {
+        let Trouble { commit, sync, read, remove, .. } = &self.trouble;
+        let reason = [commit, sync, read, remove].into_iter().find_map(|lane| lane.reason.as_deref());
+        reason.map_or(Ok(()), Err)
+    }
+
+    /// Whether what must be written is refused.
+    pub(super) const fn refuses(&self) -> bool {
+        self.trouble.refusing
+    }
+
+    /// When it wants the topic to be called, at the latest.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        if self.closing == Some(Closing::Said) {
+            return None;
+        }
+        let Trouble { commit, sync, read, .. } = &self.trouble;
+        let writes = if self.commit.is_none() { commit.retry } else { None };
+        let (idle, retry) = if self.disk.durable {
+            (self.commit.is_none(), commit.retry)
+        } else {
+            (self.syncing.is_none(), sync.retry)
+        };
+        let journal = self.journal.due.filter(|_| self.may_flush());
+        let due = [journal, self.sync_due].into_iter().flatten().min();
+        let syncs = due.filter(|_| idle).map(|due| retry.map_or(due, |retry| retry.max(due)));
+        [writes, syncs, read.retry].into_iter().flatten().min()
+    }
+
+    /// Gives a chunk a region, so that all of it is written.
+    pub(super) fn place(&mut self, chunk: &mut Chunk) {
+        let room = chunk.room();
+        let size = (segment::REGION_HEAD as u64) + u64::from(room);
+        let full = |segment: &Segment| {
+            segment.end > segment::HEAD as u64 && segment.end + size > self.options.max_bytes_per_file
+        };
+        if self.current.is_some_and(|current| full(&self.segments[&current])) {
+            self.current = None;
+        }
+        let number = *self.current.get_or_insert_with(|| {
+            let number = self.next_segment;
+            self.next_segment += 1;
+            self.segments.insert(number, Segment { end: segment::HEAD as u64, ..Segment::default() });
+            number
+        });
+        let segment = self.segments.get_mut(&number).expect("the current segment");
+        let placed = Placed::new(number, segment.end, room);
+        segment.end += size;
+        segment.chunks += 1;
+        self.unneeded.remove(&number);
+        segment.last_chunk = segment.last_chunk.max(chunk.number);
+        chunk.placed = Some(Box::new(placed));
+        self.open.insert(chunk.number);
+    }
+
+    /// A chunk is placed that was in memory only: the journal knows nothing of what was handed out of it, and should soon.
+    fn place_late(&mut self, chunk: &mut Chunk) {
+        self.place(chunk);
+        let end = chunk.end();
+        chunk.placed.iter_mut().for_each(|placed| placed.unsaid = end);
+        self.unsaid.insert(chunk.number);
+        self.journal.urgent = true;
+    }
+
+    /// What is placed in a segment that nothing is added to any more does not grow.
+    fn close_chunks(&self, log: &mut Log) {
+        for &number in &self.open {
+            if let Some(chunk) = log.chunk(number)
+                && chunk.placed.as_ref().is_some_and(|placed| Some(placed.segment) != self.current)
+            {
+                chunk.close();
+            }
+        }
+    }
+
+    /// Takes note of chunks that nobody needs any more.
+    fn account(&mut self, freed: Vec<(u64, Placed)>) {
+        for (chunk, placed) in freed {
+            for chunks in [&mut self.unsynced, &mut self.evictable, &mut self.unsaid] {
+                chunks.remove(&chunk);
+            }
+            self.replaced.remove(&chunk);
+            self.leave(placed.segment);
+        }
+    }
+
+    /// A chunk is not in that segment any more.
+    fn leave(&mut self, number: u32) {
+        if let Some(segment) = self.segments.get_mut(&number) {
+            segment.chunks -= 1;
+            if segment.chunks == 0 {
+                self.unneeded.insert(number);
+            }
+        }
+    }
+
+    /// Takes note of segments in which nobody ever needed a chunk.
+    fn find_unneeded(&mut self) {
+        self.unneeded = self.segments.iter().filter(|(_, it)| it.chunks == 0).map(|(&number, _)| number).collect();
+    }
+
+    /// The next commit to begin covers this answer.
+    pub(super) fn answer_later(&mut self, conn: ConnId, slot: Slot, journal: bool) {
+        let commit = self.commits + 1;
+        self.replies.push(Reply { commit, journal, conn, slot });
+    }
+
+    /// A publish goes on in another turn; some of it must be written.
+    pub(super) fn goes_on(&mut self, conn: ConnId, slot: Slot) {
+        if !self.parts.contains(&(conn, slot)) {
+            self.parts.push((conn, slot));
+        }
+    }
+
+    /// A publish comes to its end: whether an earlier part of it must be written.
+    pub(super) fn take_part(&mut self, conn: ConnId, slot: Slot) -> bool {
+        self.parts.extract_if(.., |part| *part == (conn, slot)).count() > 0
+    }
+
+    /// Takes out who waited for this commit, in the order in which they asked.
+    fn answered(&mut self, commit: u64, journal: bool) -> Vec<(ConnId, Slot)> {
+        let is_it = |reply: &mut Reply| reply.commit <= commit && (journal || !reply.journal);
+        self.replies.extract_if(.., is_it).map(|reply| (reply.conn, reply.slot)).collect()
+    }
+
+    /// Takes out everybody who waits: the topic is deleted.
+    pub(super) fn answered_all(&mut self) -> Vec<(ConnId, Slot)> {
+        self.answered(u64::MAX, true)
+    }
+
+    /// Something about the topic or its channels that the journal should hear of at once.
+    pub(super) const fn news(&mut self) {
+        self.journal.urgent = true;
+    }
+
+    /// A channel does not exist any more.
+    pub(super) fn forget(&mut self, channel: Incarnation, name: ChannelName) {
+        self.journal.gone.push((channel, name));
+        self.journal.urgent = true;
+    }
+
+    fn job(&mut self, lane: Lane, ops: Vec<Op>, out: &mut Effects) -> u64 {
+        let id = self.next_job;
+        self.next_job += 1;
+        out.disk.push(Job { id, lane, ops });
+        id
+    }
+
+    /// Whether all that was appended is on the medium, as far as it is meant to be, and no job is under way.
+    #[cfg(test)]
+    pub(super) fn is_settled(&self) -> bool {
+        let jobs = self.commit.is_some() || self.syncing.is_some() || !self.reads.is_empty();
+        !jobs && self.unsynced.is_empty() && self.replies.is_empty() && self.parts.is_empty()
+    }
+
+    /// Checks what holds between jobs.
+    pub(super) fn check(&self, log: &Log) {
+        let mut chunks: BTreeMap<u32, u32> = BTreeMap::new();
+        let mut regions: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+        for chunk in log.chunks() {
+            let Some(placed) = &chunk.placed else {
+                assert!(chunk.is_at_hand(), "chunk {} is somewhere", chunk.number);
+                continue;
+            };
+            *chunks.entry(placed.segment).or_default() += 1;
+            let end = placed.records_at() + u64::from(placed.room);
+            regions.entry(placed.segment).or_default().push((placed.region, end));
+            assert!(chunk.end() <= placed.room, "chunk {} fits into its region", chunk.number);
+            assert!(chunk.is_at_hand() || placed.synced == chunk.end(), "what is not at hand stays on disk");
+            let is_known = placed.synced == chunk.end() || self.open.contains(&chunk.number);
+            let is_known = is_known || (placed.written < placed.given && self.commit.is_some());
+            assert!(
+                is_known || self.unsynced.contains(&chunk.number),
+                "chunk {} is not forgotten: {placed:?}",
+                chunk.number
+            );
+            assert!(placed.given == chunk.end() || self.open.contains(&chunk.number), "the rest will be written");
+        }
+        for (number, mut regions) in regions {
+            regions.sort_unstable();
+            assert!(regions.is_sorted_by(|one, next| one.1 <= next.0), "regions of segment {number} do not overlap");
+        }
+        for (number, segment) in &self.segments {
+            assert_eq!(segment.chunks, chunks.remove(number).unwrap_or(0), "chunks of segment {number} are counted");
+        }
+        assert!(chunks.is_empty(), "chunks are in segments that exist");
+        let unneeded = self.segments.iter().filter(|(_, segment)| segment.chunks == 0).map(|(number, _)| number);
+        assert!(unneeded.eq(&self.unneeded), "segments that nobody needs are known");
+        assert!(self.segments.values().is_sorted_by_key(|segment| !segment.sealed), "the last ones are not sealed");
+        let evictable = log.chunks().filter(|chunk| chunk.is_evictable()).all(|it| self.evictable.contains(&it.number));
+        assert!(evictable, "what can be evicted is known");
+        let is_unsaid = |chunk: &&Chunk| chunk.placed.as_ref().is_some_and(|placed| placed.unsaid > 0);
+        let unsaid = log.chunks().filter(is_unsaid).map(|chunk| chunk.number);
+        assert!(unsaid.eq(self.unsaid.iter().copied()), "what is unsaid is known");
+        assert!(self.replies.iter().all(|reply| reply.commit <= self.commits + 1), "every answer is covered");
+    }
+}

@@ -1,0 +1,177 @@
+//! A topic from what a recovery has put together.
+
+use super::super::channel::Recalled;
+use super::super::disk::Disk;
+use super::super::log::{Chunk, Loc, Log};
+use super::super::{Channel, Topic};
+use super::{Segment, Store};
+use crate::budget::Budget;
+use crate::directory::Entry;
+use crate::name::{ChannelName, TopicName};
+use crate::options::Options;
+use crate::storage::journal::{Incarnation, Place, Position};
+use crate::storage::names::FileName;
+use crate::storage::recovered::{Due, Out, Recovered};
+use crate::time::{Duration, Instant, Now};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cmp::Ordering;
+
+impl Topic {
+    /// A topic whose directory was read. Its channels are those of its journal, and those that `nsqd.dat` lists and the
+    /// journal has neither heard of nor seen go: they get all that is there. What is paused is what `nsqd.dat` lists so, for
+    /// that is where an answer to a pause comes from.
+    #[allow(clippy::too_many_arguments, reason = "the parts of a topic")]
+    pub fn recover(
+        name: TopicName,
+        options: Arc<Options>,
+        budget: Budget,
+        seed: u64,
+        disk: Disk,
+        recovered: Recovered,
+        listed: Option<&Entry>,
+        now: Now,
+    ) -> Self {
+        let mut topic = Self::on_disk(name, options, budget, seed, disk);
+        let Recovered { numbers, paused, fan, chunks, channels, deferred, segments, .. } = recovered;
+        let Recovered { last_journal, journal, gone, obsolete, carried, .. } = recovered;
+        topic.ids.start_above(numbers.id);
+        topic.next_incarnation = numbers.incarnation.0;
+        topic.paused = paused;
+        topic.has_doubles = !carried.is_empty();
+        topic.log = Log::starting_at(topic.budget.clone(), numbers.chunk, numbers.seq);
+        let mut held_back: BTreeMap<u64, u32> = BTreeMap::new();
+        for (place, _) in &deferred {
+            *held_back.entry(place.chunk).or_default() += 1;
+        }
+        let mut store = Store::new(disk, topic.options.clone(), topic.log.end());
+        for (number, end) in segments {
+            let segment = Segment { end, created: true, sealed: true, said: true, ..Segment::default() };
+            store.segments.insert(number, segment);
+        }
+        for (number, (segment, region)) in chunks {
+            let passed = match number.cmp(&fan.place.chunk) {
+                Ordering::Less => None,
+                Ordering::Equal => Some(fan.passed),
+                Ordering::Greater => Some(0),
+            };
+            let deferred = held_back.remove(&number).unwrap_or(0);
+            topic.log.restore(Chunk::on_disk(segment, &region), passed, deferred);
+            store.segments.entry(segment).or_default().chunks += 1;
+        }
+        store.next_segment = numbers.segment.max(1);
+        store.journal.last = last_journal;
+        store.journal.obsolete.extend(journal.map(FileName::Journal));
+        store.journal.obsolete.extend(obsolete);
+        topic.store = Some(Box::new(store));
+        topic.fan = topic.cursor(fan);
+        topic.backlog = topic.log.counts().map(|(_, _, held_back, _)| u64::from(held_back)).sum();
+        for (place, due) in deferred {
+            let loc = loc(place);
+            topic.backlog_deferred.push_back((loc, instant(due, now)));
+        }
+        for (incarnation, channel) in channels {
+            topic.recall(incarnation, channel, &carried, now);
+        }
+        if let Some(listed) = listed {
+            topic.take_listed(listed, &gone, &carried);
+        }
+        topic.counters.restored = topic.depth();
+        topic.log.free_all_unneeded();
+        if let Some(store) = &mut topic.store {
+            store.synced = topic.log.end();
+            store.account(topic.log.take_freed());
+            store.find_unneeded();
+        }
+        if !topic.paused && !topic.channels.is_empty() {
+            topic.admit_all();
+        }
+        // It begins with a tick, which gives out what can be given out and writes the first checkpoint.
+        topic.wake = Some(now.instant);
+        topic
+    }
+
+    fn cursor(&self, position: Position) -> super::super::log::Cursor {
+        let Position { place, passed } = position;
+        self.log.cursor_at(place.chunk, place.offset, passed)
+    }
+
+    /// A channel that the journal tells of.
+    fn recall(
+        &mut self,
+        incarnation: Incarnation,
+        mut it: crate::storage::recovered::Channel,
+        carried: &[Place],
+        now: Now,
+    ) {
+        for place in carried {
+            it.out.entry(*place).or_insert(Out { attempts: 1, due: None });
+        }
+        let ranges: Vec<_> = it.fresh.iter().map(|range| (self.cursor(range.begin), self.cursor(range.end))).collect();
+        let mut recalled = Recalled { ranges: Vec::new(), out: Vec::new() };
+        for (begin, end) in ranges {
+            let count = self.log.between(begin, end);
+            if count > 0 {
+                self.log.retake(begin, count);
+                recalled.ranges.push((begin, end, count));
+            }
+        }
+        for (place, out) in it.out {
+            let loc = loc(place);
+            self.log.keep(loc);
+            recalled.out.push((loc, out.attempts, out.due.map(|due| instant(due, now))));
+        }
+        self.add(Channel::recalled(it.name, it.paused, incarnation, recalled));
+    }
+
+    /// What `nsqd.dat` lists.
+    fn take_listed(&mut self, listed: &Entry, gone: &BTreeMap<ChannelName, Incarnation>, carried: &[Place]) {
+        self.paused = listed.paused;
+        for (name, &paused) in &listed.channels {
+            match (gone.get(name), &mut self.store) {
+                // The next start is to know it as well, unless `nsqd.dat` is saved before.
+                (Some(&channel), Some(store)) => store.journal.departed.push_back((channel, name.clone())),
+                _ => self.list(name.clone(), paused, carried),
+            }
+        }
+    }
+
+    /// A channel that `nsqd.dat` lists, and which may be known by its name only.
+    fn list(&mut self, name: ChannelName, paused: bool, carried: &[Place]) {
+        if let Some(&channel) = self.by_name.get(&name) {
+            self.channels[channel].paused = paused;
+            return;
+        }
+        let incarnation = self.new_incarnation();
+        let mut recalled = Recalled { ranges: Vec::new(), out: Vec::new() };
+        let (begin, end) = (self.log.begin(), self.fan);
+        let count = self.log.between(begin, end);
+        if count > 0 && !name.is_ephemeral() {
+            self.log.retake(begin, count);
+            recalled.ranges.push((begin, end, count));
+        }
+        for &place in carried.iter().filter(|_| !name.is_ephemeral()) {
+            self.log.keep(loc(place));
+            recalled.out.push((loc(place), 1, None));
+        }
+        self.add(Channel::recalled(name, paused, incarnation, recalled));
+    }
+
+    fn add(&mut self, channel: Channel) {
+        let name = channel.name.clone();
+        let channel = self.channels.insert(channel);
+        self.by_name.insert(name, channel);
+    }
+}
+
+const fn loc(place: Place) -> Loc {
+    Loc { chunk: place.chunk as u32, offset: place.offset }
+}
+
+/// When a deferral ends: never later than its whole delay from now on, whatever the wall clock says.
+fn instant(due: Due, now: Now) -> Instant {
+    let left = i128::from(due.at) - i128::from(now.timestamp.as_nanos());
+    now.instant + Duration::from_nanos(left.clamp(0, due.delay.into()) as u64)
+}

@@ -1,0 +1,418 @@
+//! Single stories of a topic and its disk.
+
+use super::files::Files;
+use super::world::{CHANNELS, End, World};
+use crate::name::ChannelName;
+use crate::storage::names::FileName;
+use crate::storage::recovered::Trouble;
+use crate::time::Duration;
+use crate::topic::io::{Input, Notice, Refusal};
+use alloc::vec::Vec;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn durable() -> World {
+    World::new(true, 10_000, 1, |_, _| {})
+}
+
+fn overflowing(mem_queue_size: u64) -> World {
+    World::new(false, mem_queue_size, 1, |_, _| {})
+}
+
+#[test]
+fn a_topic_that_does_not_overflow_has_nothing_to_do_with_the_disk() {
+    let mut world = overflowing(100);
+    world.consume("a", 3);
+    world.publish(90, 50, Duration::ZERO);
+    world.publish(10, 50, 10 * MS);
+    world.sleep(Duration::from_secs(5));
+    assert_eq!((world.bench.jobs.len(), world.files.names().len()), (0, 0));
+    assert!(world.messages.iter().all(|message| message.acknowledged));
+}
+
+#[test]
+fn nothing_is_delivered_before_it_is_on_the_medium() {
+    let mut world = durable();
+    world.consume("a", 10);
+    world.work(usize::MAX);
+    world.publish(3, 10, Duration::ZERO);
+    assert!(world.held.is_empty() && !world.messages[0].acknowledged);
+    let syncs = world.files.syncs;
+    while !world.messages[0].acknowledged {
+        assert!(world.held.is_empty());
+        world.work(1);
+    }
+    assert!(world.files.syncs > syncs);
+    assert_eq!(world.held["a"].len(), 3);
+}
+
+#[test]
+fn what_comes_during_a_commit_shares_the_next_one() {
+    let mut world = durable();
+    world.work(usize::MAX);
+    (0..50).for_each(|_| world.publish(1, 10, Duration::ZERO));
+    let syncs = world.files.syncs;
+    world.work(usize::MAX);
+    assert!(world.messages.iter().all(|message| message.acknowledged));
+    assert!(world.files.syncs - syncs <= 5, "{} fsyncs for 50 publishes", world.files.syncs - syncs);
+}
+
+#[test]
+fn three_lagging_channels_write_each_byte_once_and_read_it_as_they_go() {
+    let mut world = World::new(false, 0, 1, |options, memory| {
+        (options.max_bytes_per_file, *memory) = (1 << 20, 2 << 20);
+    });
+    CHANNELS.into_iter().for_each(|channel| world.consume(channel, 0));
+    let mut bytes = 0;
+    for _ in 0..400 {
+        world.publish(40, 200, Duration::ZERO);
+        bytes += 40 * (208 + 42);
+        world.work(usize::MAX);
+        world.sleep(MS);
+    }
+    assert!(world.messages.iter().all(|message| message.acknowledged), "nothing was refused");
+    assert!(world.files.written < bytes + bytes / 20, "{} written for {bytes}", world.files.written);
+    assert!(world.bench.budget.used() <= 3 << 19, "{} in memory", world.bench.budget.used());
+    world.drain();
+    assert!(world.files.read > bytes / 2);
+}
+
+#[test]
+fn a_clean_exit_keeps_everything_as_it_was() {
+    for mode in [true, false] {
+        let mut world = World::new(mode, 10_000, 1, |_, _| {});
+        world.consume("a", 4);
+        world.consume("b", 0);
+        world.pause("b", true);
+        world.publish(10, 30, Duration::ZERO);
+        world.publish(2, 30, Duration::from_secs(5));
+        world.work(usize::MAX);
+        world.requeue("a", 0, Duration::from_secs(3));
+        world.finish("a", 0);
+        world.requeue("a", 0, Duration::ZERO);
+        world.give(Input::Shutdown);
+        let (from, slot) = (world.bench.connect(), world.bench.slot());
+        let bodies = crate::message::Bodies::one("00000000late".into());
+        let handled = world.bench.give([Input::Publish { from, slot, bodies, defer: Duration::ZERO }]);
+        assert_eq!(handled, crate::topic::Handled::All);
+        assert_eq!(world.bench.reply(from, slot), Err(Refusal::Exiting));
+        world.work(usize::MAX);
+        let notices = &world.bench.notices;
+        assert!(matches!(&notices[..], [.., Notice::Stored { result: Ok(()), .. }]), "{notices:?}");
+        world.remember();
+        // Nobody would write down what is handed out now.
+        let held = world.held.clone();
+        world.consume("a", 100);
+        world.pause("b", false);
+        world.consume("b", 100);
+        world.sleep(Duration::from_secs(2));
+        assert_eq!(world.held, held);
+        world.pause("b", true);
+        world.strict = true;
+        world.crash(End::WorstPowerOff);
+        assert_eq!(world.lives, 2);
+        let stats = world.bench.topic.stats(None, false);
+        let [a, b] = &stats.channels[..] else { panic!("{stats:?}") };
+        assert_eq!((a.depth, a.deferred_count, a.paused), (8, 3, false));
+        assert_eq!((b.depth, b.deferred_count, b.paused), (10, 2, true));
+        world.drain();
+    }
+}
+
+#[test]
+fn a_clean_exit_of_a_topic_without_messages_makes_no_file() {
+    let mut world = overflowing(10);
+    world.consume("a", 4);
+    world.give(Input::Shutdown);
+    assert!(matches!(&world.bench.notices[..], [.., Notice::Stored { result: Ok(()), .. }]));
+    assert_eq!((world.bench.jobs.len(), world.files.names().len()), (0, 0));
+}
+
+#[test]
+fn an_idle_topic_gives_its_memory_to_others() {
+    let mut world = overflowing(1000);
+    CHANNELS[..2].iter().for_each(|channel| world.pause(channel, true));
+    world.publish(100, 200, Duration::ZERO);
+    world.rest();
+    assert!(world.files.names().is_empty() && world.bench.topic.stats(None, false).memory > 20_000);
+    world.bench.budget.charge(900 << 20);
+    world.bench.give([]);
+    world.rest();
+    assert_eq!(world.bench.topic.stats(None, false).memory, 0);
+    world.bench.budget.release(900 << 20);
+    world.drain();
+}
+
+#[test]
+fn a_long_queue_on_disk_costs_little_memory() {
+    for durable in [true, false] {
+        let mut world = World::new(durable, 0, 1, |options, _| options.max_bytes_per_file = 4 << 20);
+        CHANNELS[..2].iter().for_each(|channel| world.pause(channel, true));
+        for _ in 0..60 {
+            world.publish(100, 2000, Duration::ZERO);
+            world.work(usize::MAX);
+        }
+        world.rest();
+        let memory = world.bench.topic.stats(None, false).memory;
+        assert!((7 << 20..9 << 20).contains(&memory), "{memory} of 12 million");
+        world.drain();
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_what_needs_it_and_nothing_else() {
+    let mut world = overflowing(10);
+    world.consume("a", 0);
+    world.publish(10, 10, Duration::ZERO);
+    world.files.failing = usize::MAX;
+    world.publish(5, 10, Duration::ZERO);
+    world.work(usize::MAX);
+    assert!(world.messages[..10].iter().all(|message| message.acknowledged));
+    assert!(world.messages[10..].iter().all(|message| message.refused));
+    assert_eq!(world.bench.topic.health(), Err("cannot create"));
+    world.publish(1, 10, Duration::ZERO);
+    assert!(world.messages[15].refused, "at once");
+    // It is tried again every second, without traffic; what was accepted is still there.
+    world.sleep(Duration::from_secs(3));
+    world.work(usize::MAX);
+    assert!(world.bench.topic.health().is_err());
+    world.files.failing = 0;
+    world.sleep(Duration::from_secs(2));
+    world.work(usize::MAX);
+    assert_eq!(world.bench.topic.health(), Ok(()));
+    world.publish(1, 10, Duration::ZERO);
+    world.work(usize::MAX);
+    assert!(world.messages[16].acknowledged);
+    world.drain();
+}
+
+#[test]
+fn a_disk_full_of_messages_is_well_again_when_they_are_finished() {
+    for durable in [true, false] {
+        let mut world = World::new(durable, 0, 1, |options, _| options.max_bytes_per_file = 2000);
+        world.consume("a", 0);
+        for _ in 0..10 {
+            world.publish(1, 800, Duration::ZERO);
+            world.work(usize::MAX);
+        }
+        assert!(world.files.segments().len() > 2);
+        world.files.is_full = true;
+        world.publish(3, 200, Duration::ZERO);
+        world.work(usize::MAX);
+        world.sleep(Duration::from_secs(3));
+        world.work(usize::MAX);
+        assert!(world.messages[10..].iter().all(|message| message.refused));
+        assert!(world.bench.topic.health().is_err(), "the journal alone shows nothing");
+        // What was refused is still tried to be written; only a segment that goes makes room for it.
+        world.drain();
+        assert!(!world.files.is_full);
+    }
+}
+
+#[test]
+fn a_disk_full_of_one_segment_is_well_again_when_its_messages_are_finished() {
+    for crash in [None, Some(End::Kill), Some(End::WorstPowerOff)] {
+        let mut world = durable();
+        world.consume("a", 0);
+        world.publish(10, 800, Duration::ZERO);
+        world.work(usize::MAX);
+        world.files.is_full = true;
+        world.publish(3, 200, Duration::ZERO);
+        world.work(usize::MAX);
+        world.sleep(Duration::from_secs(3));
+        world.work(usize::MAX);
+        assert!(world.messages[10..].iter().all(|message| message.refused));
+        if let Some(end) = crash {
+            world.crash(end);
+        }
+        world.drain();
+        assert!(!world.files.is_full);
+    }
+}
+
+#[test]
+fn a_failed_fsync_is_not_repeated_but_the_messages_are_written_anew() {
+    let mut world = durable();
+    world.consume("a", 0);
+    world.publish(3, 10, Duration::ZERO);
+    world.work(usize::MAX);
+    world.publish(3, 10, Duration::ZERO);
+    world.work(1);
+    // The write is done; its fsync is not.
+    world.files.failing = 1;
+    world.work(usize::MAX);
+    assert!(world.messages.iter().all(|message| message.acknowledged));
+    assert_eq!(world.bench.topic.health(), Ok(()));
+    world.crash(End::WorstPowerOff);
+    world.drain();
+}
+
+#[test]
+fn a_chunk_that_was_done_before_it_was_written_leaves_no_damage() {
+    let mut world = World::new(false, 0, 1, |options, _| options.max_bytes_per_file = 64 * 1024);
+    CHANNELS[..2].iter().for_each(|channel| world.consume(channel, 2));
+    world.publish(1, 1000, Duration::ZERO);
+    // The first one is being written.
+    world.publish(1, 1000, Duration::ZERO);
+    CHANNELS[..2].iter().for_each(|channel| world.finish(channel, 1));
+    world.publish(1, 1000, Duration::ZERO);
+    world.rest();
+    let segment = world.files.segments()[0];
+    let content = world.files.content(segment);
+    assert!(content.windows(4096).any(|window| window.iter().all(|&byte| byte == 0)), "there is a hole");
+    // The world asserts that nothing is damaged.
+    world.crash(End::Kill);
+    assert_eq!(world.problems, []);
+    world.drain();
+}
+
+#[test]
+fn a_read_that_fails_is_tried_again() {
+    let mut world = World::new(false, 0, 1, |_, memory| *memory = 16 * 1024);
+    world.consume("a", 0);
+    for _ in 0..30 {
+        world.publish(5, 200, Duration::ZERO);
+        world.work(usize::MAX);
+        world.sleep(60 * MS);
+    }
+    world.files.failing_reads = true;
+    world.consume("a", 2500);
+    world.work(usize::MAX);
+    assert!(world.bench.topic.health().is_err());
+    world.files.failing_reads = false;
+    world.sleep(Duration::from_secs(2));
+    world.work(usize::MAX);
+    assert_eq!(world.bench.topic.health(), Ok(()));
+    world.drain();
+}
+
+#[test]
+fn a_channel_that_was_deleted_does_not_come_back_from_an_old_nsqd_dat() {
+    for is_known in [true, false] {
+        let mut world = durable();
+        let name = ChannelName::new("a").expect("a name");
+        if is_known {
+            world.publish(3, 10, Duration::ZERO);
+            world.rest();
+        }
+        world.saved = Some(world.bench.topic.entry());
+        world.end("a", true);
+        world.publish(3, 10, Duration::ZERO);
+        // What fails makes the next batch a checkpoint.
+        world.files.failing = 1;
+        world.rest();
+        // Each process begins with a checkpoint.
+        for _ in 0..3 {
+            world.crash(End::Kill);
+            assert!(!world.bench.topic.has_channel(&name));
+            world.rest();
+            assert!(world.files.recover().gone.contains_key(&name));
+        }
+        // Until `nsqd.dat` does not list it any more.
+        world.saved = None;
+        world.crash(End::Kill);
+        world.rest();
+        assert!(world.files.recover().gone.is_empty());
+        world.consume("a", 0);
+        world.rest();
+        world.crash(End::Kill);
+        assert!(world.bench.topic.has_channel(&name));
+        world.drain();
+    }
+}
+
+#[test]
+fn a_flipped_bit_costs_one_message_and_is_counted() {
+    let mut world = durable();
+    world.consume("a", 0);
+    world.consume("b", 0);
+    world.publish(10, 40, Duration::ZERO);
+    world.rest();
+    world.crash(End::Kill);
+    let segment = world.files.segments()[0];
+    let at = position(&mut world.files, segment, b"00000004");
+    world.damaged = true;
+    world.files.flip(segment, (at + 20) * 8);
+    world.crash(End::Kill);
+    world.consume("a", 100);
+    world.work(usize::MAX);
+    let numbers: Vec<_> = world.held["a"].iter().map(|(_, number)| *number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 5, 6, 7, 8, 9]);
+    let problems: Vec<_> = world.problems.iter().map(|problem| (problem.file, problem.what.clone())).collect();
+    // The segment was not sealed, so it was looked at when the topic started, and then it was read.
+    let problem = (segment, Trouble::Damaged(16 + 26 + 48));
+    assert_eq!(problems, [problem.clone(), problem]);
+    let stats = world.bench.topic.stats(None, false);
+    let lost: Vec<_> = stats.channels.iter().map(|channel| channel.lost).collect();
+    assert_eq!((stats.lost, &lost[..]), (1, &[1, 0][..]), "the other channel has not come to it");
+    world.drain();
+    let stats = world.bench.topic.stats(None, false);
+    assert_eq!((stats.lost, world.problems.len()), (2, 2), "it is not reported again");
+}
+
+/// Fifty messages at a time, of which one is deferred for hours and one is held by whoever got it.
+fn with_stragglers(world: &mut World, rounds: usize) {
+    const HOURS: Duration = Duration::from_secs(3 * 60 * 60);
+    for _ in 0..rounds {
+        world.publish(48, 100, Duration::ZERO);
+        world.publish(1, 100, HOURS);
+        world.publish(1, 100, Duration::ZERO);
+        world.work(usize::MAX);
+        for channel in &CHANNELS[..2] {
+            let held = world.held[channel].len();
+            let kept = held - 49;
+            // The one published last stays, and so do those from before.
+            (0..48).for_each(|_| world.finish(channel, kept));
+            assert_eq!(world.held[channel].len(), kept + 1);
+        }
+        world.work(usize::MAX);
+        world.sleep(60 * MS);
+    }
+}
+
+#[test]
+fn stragglers_do_not_keep_files() {
+    for (durable, memory) in [(true, 1 << 30), (false, 1 << 30), (true, 256 * 1024), (false, 256 * 1024)] {
+        let mut world = World::new(durable, 0, 1, |options, limit| {
+            (options.msg_timeout, *limit) = (Duration::from_secs(60 * 60), memory);
+            (options.max_msg_timeout, options.max_bytes_per_file) = (options.msg_timeout, 64 * 1024);
+        });
+        CHANNELS[..2].iter().for_each(|channel| world.consume(channel, 2500));
+        with_stragglers(&mut world, 200);
+        world.rest();
+        let kept = 2 * 200 * (108 + 42 + 16);
+        let length: usize = world.files.segments().into_iter().map(|file| world.files.content(file).len()).sum();
+        let written = world.files.written;
+        assert!(
+            length < 6 * kept && written > 20 * kept as u64,
+            "{length} bytes of files for {kept}, {written} written"
+        );
+        assert!(written < 2 * 200 * 50 * (108 + 42), "{written} bytes written, durable: {durable}, {memory} of memory");
+        world.strict = true;
+        world.crash(End::WorstPowerOff);
+        world.sleep(Duration::from_secs(4 * 60 * 60));
+        world.drain();
+    }
+}
+
+#[test]
+fn without_the_journal_stragglers_come_to_everybody() {
+    for (durable, in_head) in [(true, false), (false, false), (true, true), (false, true)] {
+        let mut world = World::new(durable, 0, 1, |options, _| {
+            options.msg_timeout = Duration::from_secs(60 * 60);
+            (options.max_msg_timeout, options.max_bytes_per_file) = (options.msg_timeout, 16 * 1024);
+        });
+        CHANNELS[..2].iter().for_each(|channel| world.consume(channel, 2500));
+        with_stragglers(&mut world, 60);
+        world.rest();
+        // In the head of the journal, or in one of the batches behind the checkpoint.
+        world.rot_journal(|bits| if in_head { 8 * 3 } else { bits / 2 });
+        assert!(!world.problems.is_empty());
+        world.sleep(Duration::from_secs(4 * 60 * 60));
+        world.drain();
+    }
+}
+
+fn position(files: &mut Files, file: FileName, what: &[u8]) -> usize {
+    files.content(file).windows(what.len()).position(|window| window == what).expect("it is there")
+}
