@@ -3,10 +3,12 @@
 //! The road of a message touches none of it but its topic: names are resolved once for each connection and topic, and
 //! the map of connections is for answers that take longer than their turn, for `/stats` and for the end.
 
+use crate::durable::Durable;
 use crate::env::{Clock, Env};
 use crate::lookups::{Lookups, Standing};
 use crate::outbox::{Mail, Outbox, Taken};
-use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, RwLock};
+use crate::storage::{Storage, Stored};
+use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError, RwLock, Weak};
 use crate::timers::Timers;
 use crate::topics::{Caller, SharedTopic};
 use nsq_core::budget::Budget;
@@ -21,7 +23,7 @@ use nsq_core::time::{Duration, Now, Timestamp};
 use nsq_core::topic::Topic;
 use nsq_core::topic::io::{Admin, ConnId, Input, Notice, Refusal, Slot, ToConn};
 use nsq_core::topic::stats::TopicStats;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 use tokio::sync::Notify;
@@ -37,6 +39,9 @@ pub struct Broker {
     /// The process ends: no more saves but the last one.
     pub(crate) exiting: Notify,
     pub(crate) lookups: Lookups,
+    pub(crate) storage: Storage,
+    /// For the tasks of disk jobs.
+    me: Weak<Self>,
     options: Arc<Options>,
     budget: Budget,
     started: Timestamp,
@@ -77,32 +82,86 @@ pub struct ProducerStats {
 }
 
 impl Broker {
-    pub(crate) fn new(options: Options, env: Env, mem_queue_bytes: usize, topics: BTreeMap<TopicName, Entry>) -> Self {
+    /// `topics` are those that `nsqd.dat` lists.
+    pub(crate) fn new(
+        options: Options,
+        env: Env,
+        mem_queue_bytes: usize,
+        durable: Durable,
+        mut topics: BTreeMap<TopicName, Entry>,
+        mut stored: Stored,
+    ) -> Arc<Self> {
         let clock = Clock::new(Arc::clone(&env.wall));
-        let started = clock.now().timestamp;
+        let now = clock.now();
         let options = Arc::new(options);
         let budget = Budget::new(mem_queue_bytes);
-        let restored = topics.iter().map(|(name, entry)| {
-            let mut topic = Topic::new(name.clone(), Arc::clone(&options), budget.clone(), env.seed);
-            topic.restore(entry.paused, entry.channels.clone());
-            (name.clone(), SharedTopic::new(topic))
-        });
-        Self {
+        let storage = Storage::new(Arc::clone(&env.disk), durable, &stored);
+        let mut restored = BTreeMap::new();
+        let names: BTreeSet<_> = topics.keys().chain(stored.topics.keys()).cloned().collect();
+        for name in names {
+            let found = stored.topics.remove(&name);
+            let (disk, place) = storage.open(&name, found.as_ref().map(|(incarnation, _)| *incarnation));
+            let (options, budget, listed) = (Arc::clone(&options), budget.clone(), topics.get(&name));
+            let topic = match found {
+                Some((_, recovered)) => {
+                    Topic::recover(name.clone(), options, budget, env.seed, disk, recovered, listed, now)
+                }
+                None => {
+                    let mut topic = Topic::on_disk(name.clone(), options, budget, env.seed, disk);
+                    listed.into_iter().for_each(|listed| topic.restore(listed.paused, listed.channels.clone()));
+                    topic
+                }
+            };
+            topics.insert(name.clone(), topic.entry());
+            restored.insert(name, SharedTopic::new(topic, place));
+        }
+        Arc::new_cyclic(|me| Self {
             clock,
             timers: Timers::default(),
             save_wanted: Notify::new(),
             conn_ended: Notify::new(),
             exiting: Notify::new(),
             lookups: Lookups::new(),
-            started,
-            topics: RwLock::new(restored.collect()),
+            storage,
+            me: Weak::clone(me),
+            started: now.timestamp,
+            topics: RwLock::new(restored),
             node: Mutex::new(Node::new(&options.version, topics)),
             conns: Mutex::default(),
             next_conn: AtomicU64::new(1),
             options,
             budget,
             env,
+        })
+    }
+
+    /// Lets every topic do what there is to do: begin with what was read from disk, or give up its memory.
+    pub(crate) fn call_all(&self) {
+        for topic in self.all_topics() {
+            topic.call(self, None);
         }
+    }
+
+    /// Has every topic write all that it holds, and waits for that; what could not be written, and why.
+    pub(crate) async fn store_all(&self) -> BTreeMap<TopicName, String> {
+        let topics = self.all_topics();
+        let topics: BTreeMap<_, _> = topics.into_iter().map(|topic| (topic.name().clone(), topic)).collect();
+        self.storage.expect(topics.keys().cloned());
+        for (name, topic) in &topics {
+            if !topic.call(self, Some(Input::Shutdown)) && !topic.has_panicked() {
+                self.storage.stored(name.clone(), Ok(()));
+            }
+        }
+        self.storage.all_stored(|name| topics[name].has_panicked()).await
+    }
+
+    pub(crate) fn all_topics(&self) -> Vec<Arc<SharedTopic>> {
+        self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// For a task that outlives whoever starts it.
+    pub(crate) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
     }
 
     /// The options it runs with.
@@ -125,9 +184,17 @@ impl Broker {
         &self.budget
     }
 
-    /// `Err` with the reason if the last write to the disk has failed (spec: nsqd_protocol §3.4).
+    /// Whether the disk can be relied upon (spec: nsqd_protocol §3.4).
+    ///
+    /// # Errors
+    /// What an operation has failed with, from the first failure until the disk has shown that it works again.
     pub fn health(&self) -> Result<(), String> {
-        Ok(())
+        self.storage.health()
+    }
+
+    /// Which topics are durable.
+    pub fn durable(&self) -> &Durable {
+        self.storage.durable()
     }
 
     /// The topic of that name; it is created if there is none.
@@ -154,11 +221,13 @@ impl Broker {
     }
 
     fn new_topic(&self, name: &TopicName, awaits_channels: bool) -> Arc<SharedTopic> {
-        let mut topic = Topic::new(name.clone(), Arc::clone(&self.options), self.budget.clone(), self.env.seed);
+        let (disk, place) = self.storage.open(name, None);
+        let (options, budget) = (Arc::clone(&self.options), self.budget.clone());
+        let mut topic = Topic::on_disk(name.clone(), options, budget, self.env.seed, disk);
         if awaits_channels {
             topic.await_channels();
         }
-        SharedTopic::new(topic)
+        SharedTopic::new(topic, place)
     }
 
     /// The topic of that name, if there is one.
@@ -218,9 +287,13 @@ impl Broker {
     /// # Errors
     /// The topic's refusal.
     pub async fn administer(&self, topic: &TopicName, action: Admin) -> Option<Result<(), Refusal>> {
+        let deleted = (action == Admin::DeleteTopic).then(|| self.find(topic)).flatten();
         let result = self.ask(|| self.find(topic), |from, slot| Input::Admin { from, slot, action }).await;
         self.saved_so_far().await;
-        result
+        match (deleted, result) {
+            (Some(deleted), Some(Ok(()))) => Some(deleted.place().removed().await),
+            (_, result) => result,
+        }
     }
 
     /// Waits until `nsqd.dat` has everything that has happened so far, or could not be written, which is in the log.
@@ -265,10 +338,9 @@ impl Broker {
         topics.iter().filter_map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
     }
 
-    /// Looks at every topic, changing nothing; for tests and the simulator.
+    /// Looks at every topic, changing nothing; for tests and the simulator, which want to hear of one that has panicked.
     pub fn inspect(&self, mut look: impl FnMut(&Topic)) {
-        let topics: Vec<_> = self.topics.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        for shared in &topics {
+        for shared in self.all_topics() {
             shared.look(&mut look).expect("no topic has panicked");
         }
     }
@@ -293,11 +365,21 @@ impl Broker {
         let mut effects = Vec::new();
         let news = {
             let mut node = self.node();
-            node.handle(notices, &mut effects);
+            node.handle(notices.into_iter().filter_map(|notice| self.take(notice)), &mut effects);
             node.is_saved().then(|| node.directory().position())
         };
         self.announce(news);
         self.perform(effects);
+    }
+
+    /// Takes what is not for the node.
+    fn take(&self, notice: Notice) -> Option<Notice> {
+        match notice {
+            Notice::Stored { topic, result } => self.storage.stored(topic, result),
+            Notice::Damaged { topic, problem } => tracing::error!("TOPIC({topic}): {problem}"),
+            notice => return Some(notice),
+        }
+        None
     }
 
     /// Lets peers know that the directory has changed. What goes into `nsqd.dat` is announced when it is there, or could

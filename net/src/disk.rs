@@ -1,92 +1,169 @@
 //! The disk port: one operation, one await.
 //!
 //! Core says what is to be done, a disk does it: the real one off the async threads, the simulator's with latency,
-//! failures and crashes between any two operations. All names are relative to the data directory.
+//! failures and crashes between any two operations. All names are relative to the data directory, with `/` between a
+//! directory and what is in it; the empty name is the data directory itself. What both have to do is `tests/disk`, which
+//! runs on both.
 
 use bytes::Bytes;
-use std::future::Future;
+use nsq_core::storage::Crc;
+use nsq_core::topic::disk::{Data, Lane};
+use std::future::{Future, ready};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+mod files;
+mod host;
+
+use files::Files;
 
 /// One operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Op {
-    /// The whole content of a file.
-    Read(String),
-    /// Creates a file of that content, replacing one that is there.
-    Write(String, Bytes),
-    /// Makes a file's content durable.
+    /// Makes the file, empty; what there was of that name is gone.
+    Create(String),
+    /// Writes there, all of it, and fails if there is no such file; what lies between its end and the offset is zero.
+    Write(String, u64, Content),
+    /// Makes the file's content and its length stay.
     Sync(String),
-    /// Gives a file another name, replacing one that has it.
+    /// Reads so many bytes from there; fewer if the file ends before.
+    Read(String, u64, usize),
+    /// Gives a file or a directory another name in the same directory, replacing a file that has it.
     Rename(String, String),
-    /// Makes creations and renames durable.
-    SyncDir,
+    /// Removes the file; that there is none is no failure.
+    Remove(String),
+    /// Makes the directory; that there is one is no failure.
+    CreateDir(String),
+    /// Removes the directory and the files in it; that there is none is no failure.
+    RemoveDir(String),
+    /// Makes what was created, renamed and removed in the directory stay.
+    SyncDir(String),
+    /// Tells what is in the directory; nothing if there is none.
+    List(String),
 }
 
-/// What an operation returns: bytes from a read, nothing from the others.
-pub type Done = Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>;
+/// What is written.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Bytes as they are.
+    Whole(Bytes),
+    /// A topic's, to be sealed with the checksum by whoever writes them.
+    Sealed(Data, Crc),
+}
+
+/// What an operation gives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was done.
+    Done,
+    /// What [`Op::Read`] has read.
+    Content(Vec<u8>),
+    /// What [`Op::List`] has found, in the order of the names.
+    List(Vec<Found>),
+}
+
+/// Something in a directory.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    /// Its name in there.
+    pub name: String,
+    /// Its length in bytes; `None` for a directory.
+    pub length: Option<u64>,
+}
+
+/// An operation that has been started.
+pub type Running = Pin<Box<dyn Future<Output = io::Result<Outcome>> + Send>>;
+
+/// A task that does little but operations of a disk.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Something that performs operations.
 pub trait Disk: Send + Sync {
-    /// Starts an operation.
-    fn run(&self, op: Op) -> Done;
+    /// Starts an operation, which goes on if the future is dropped.
+    fn run(&self, op: Op) -> Running;
+
+    /// Starts a task, where its operations cost the least.
+    fn host(&self, lane: Lane, task: Task) {
+        let _ = lane;
+        drop(tokio::spawn(task));
+    }
+}
+
+impl Content {
+    /// The bytes that go to disk.
+    pub fn seal(self) -> Bytes {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Sealed(data, crc) => data.seal(crc).into(),
+        }
+    }
+}
+
+impl Outcome {
+    /// What was read.
+    pub fn content(self) -> Vec<u8> {
+        if let Self::Content(content) = self { content } else { Vec::new() }
+    }
+
+    /// What was found.
+    pub fn list(self) -> Vec<Found> {
+        if let Self::List(found) = self { found } else { Vec::new() }
+    }
 }
 
 /// A directory of the machine.
-#[derive(Debug)]
-pub struct Directory(PathBuf);
+pub struct Directory {
+    files: Arc<Files>,
+    writes: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+}
+
+/// Operations at once; reads have threads of their own, so that they do not wait behind fsyncs.
+const WRITES: usize = 16;
+const READS: usize = 8;
 
 impl Directory {
     /// The directory, which must exist; the empty path is the working directory.
     pub fn new(path: &Path) -> Self {
-        Self(if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() })
+        let root = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+        Self {
+            files: Arc::new(Files::new(root)),
+            writes: Arc::new(Semaphore::new(WRITES)),
+            reads: Arc::new(Semaphore::new(READS)),
+        }
     }
 }
 
 impl Disk for Directory {
-    fn run(&self, op: Op) -> Done {
-        let root = self.0.clone();
-        let job = tokio::task::spawn_blocking(move || perform(&root, op));
+    fn run(&self, op: Op) -> Running {
+        if host::is_here() {
+            return Box::pin(ready(self.files.perform(op)));
+        }
+        let files = Arc::clone(&self.files);
+        let lane = if matches!(op, Op::Read(..) | Op::List(_)) { &self.reads } else { &self.writes };
+        let begin = move |turn: OwnedSemaphorePermit| {
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                files.perform(op)
+            })
+        };
+        let job = match Arc::clone(lane).try_acquire_owned() {
+            Ok(turn) => begin(turn),
+            Err(_) => {
+                let lane = Arc::clone(lane);
+                tokio::spawn(async move {
+                    let turn = lane.acquire_owned().await.map_err(io::Error::other)?;
+                    begin(turn).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+                })
+            }
+        };
         Box::pin(async move { job.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
-}
 
-fn perform(root: &Path, op: Op) -> io::Result<Bytes> {
-    match op {
-        Op::Read(name) => return std::fs::read(root.join(name)).map(Bytes::from),
-        Op::Write(name, content) => create(&root.join(name), &content)?,
-        Op::Sync(name) => std::fs::File::open(root.join(name))?.sync_all()?,
-        Op::Rename(from, to) => std::fs::rename(root.join(from), root.join(to))?,
-        Op::SyncDir => std::fs::File::open(root)?.sync_all()?,
-    }
-    Ok(Bytes::new())
-}
-
-fn create(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::io::Write;
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)?.write_all(content)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_written_and_renamed() {
-        let root = std::env::temp_dir().join(format!("nsq-disk-{}", std::process::id()));
-        std::fs::create_dir_all(&root).unwrap();
-        let run = |op| perform(&root, op);
-        run(Op::Write("a".into(), Bytes::from_static(b"content"))).unwrap();
-        run(Op::Sync("a".into())).unwrap();
-        run(Op::Rename("a".into(), "b".into())).unwrap();
-        run(Op::SyncDir).unwrap();
-        assert_eq!(run(Op::Read("b".into())).unwrap(), "content");
-        assert_eq!(run(Op::Read("a".into())).unwrap_err().kind(), io::ErrorKind::NotFound);
-        std::fs::remove_dir_all(root).unwrap();
+    fn host(&self, lane: Lane, task: Task) {
+        host::host(if lane == Lane::Read { &self.reads } else { &self.writes }, task);
     }
 }

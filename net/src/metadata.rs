@@ -3,7 +3,8 @@
 //! Written beside, synced, renamed over, and the directory synced: after a crash there is the old file or the new one.
 
 use crate::broker::Broker;
-use crate::disk::{Disk, Op};
+use crate::disk::{Content, Disk, Op};
+use crate::reserve::Reserve;
 use bytes::Bytes;
 use nsq_core::name::TopicName;
 use nsq_core::node::{self, Entry};
@@ -11,6 +12,7 @@ use nsq_core::topic::io::Refusal;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 const FILE: &str = "nsqd.dat";
 const TEMPORARY: &str = "nsqd.dat.tmp";
@@ -21,8 +23,8 @@ const UNREADABLE: &str = "nsqd.dat.bad";
 /// # Errors
 /// If there is a file and the disk does not give it out.
 pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entry>> {
-    let bytes = match disk.run(Op::Read(FILE.into())).await {
-        Ok(bytes) => bytes,
+    let bytes = match disk.run(Op::Read(FILE.into(), 0, usize::MAX)).await {
+        Ok(outcome) => outcome.content(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(error),
     };
@@ -41,31 +43,38 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
     }
 }
 
-/// The task: writes the directory's latest state when the node wishes so, until the process ends.
+/// How long a write that has failed is left alone.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The task: writes the directory's latest state when the node wishes so, and again if that fails, until the process ends.
 pub(crate) async fn run(broker: Arc<Broker>) {
+    let mut is_saved = true;
     loop {
         tokio::select! {
             biased;
             () = broker.exiting.notified() => return,
-            () = broker.save_wanted.notified() => save(&broker).await,
+            () = broker.save_wanted.notified() => {}
+            () = tokio::time::sleep(RETRY), if !is_saved => {}
         }
+        is_saved = save(&broker).await;
     }
 }
 
-/// Writes the latest state, and tells the node.
-pub(crate) async fn save(broker: &Broker) {
+/// Writes the latest state, and tells the node; whether it was written.
+pub(crate) async fn save(broker: &Broker) -> bool {
     let (generation, bytes) = broker.snapshot();
-    let result = write(&*broker.env.disk, bytes.into()).await;
-    if let Err(error) = &result {
-        tracing::error!("failed to persist metadata - {error}");
-    }
+    let result = write(&broker.storage.reserve, bytes.into()).await.map_err(|error| error.to_string());
+    broker.storage.report(FILE, result.as_ref().copied().map_err(String::as_str));
+    let is_saved = result.is_ok();
     broker.saved(generation, result.map_err(|_| Refusal::NotSaved));
+    is_saved
 }
 
-async fn write(disk: &dyn Disk, content: Bytes) -> io::Result<()> {
-    disk.run(Op::Write(TEMPORARY.into(), content)).await?;
-    disk.run(Op::Sync(TEMPORARY.into())).await?;
-    disk.run(Op::Rename(TEMPORARY.into(), FILE.into())).await?;
-    disk.run(Op::SyncDir).await?;
+async fn write(reserve: &Reserve, content: Bytes) -> io::Result<()> {
+    reserve.spend(Op::Create(TEMPORARY.into())).await?;
+    reserve.spend(Op::Write(TEMPORARY.into(), 0, Content::Whole(content))).await?;
+    reserve.spend(Op::Sync(TEMPORARY.into())).await?;
+    reserve.spend(Op::Rename(TEMPORARY.into(), FILE.into())).await?;
+    reserve.spend(Op::SyncDir(String::new())).await?;
     Ok(())
 }

@@ -1,19 +1,22 @@
 //! A running nsqd: listeners, background tasks, and a clean end.
 //!
 //! The end, in upstream's order (spec: nsqd_protocol §3.3): no new connections, every connection closed whatever state its
-//! peer is in, `nsqd.dat` written. What is still queued in memory is lost then, and that is counted and reported.
+//! peer is in, `nsqd.dat` written, and everything that is still queued. What cannot be written is counted and reported.
 
 use crate::broker::Broker;
 use crate::conn;
+use crate::durable::Durable;
 use crate::env::Env;
 use crate::http::{self, Api, Http, Identity, LookupdAddresses, Patience, Setting};
 use crate::listen::accept;
 use crate::metadata;
 use crate::peers;
 use crate::precreate;
+use crate::recovery;
 use crate::timers::Timers;
 use crate::visits::Visits;
 use nsq_core::lookup_peer::Nsqd;
+use nsq_core::name::TopicName;
 use nsq_core::options::Options;
 use std::collections::BTreeMap;
 use std::io;
@@ -28,6 +31,8 @@ pub use crate::listen::{BindError, Listeners};
 pub struct Config {
     /// Protocol and queues.
     pub options: Options,
+    /// `--durable`, `--durable-topic`: the topics whose messages are on the medium before they are acknowledged.
+    pub durable: Durable,
     /// `--mem-queue-bytes`
     pub mem_queue_bytes: usize,
     /// `--lookupd-tcp-address`: the nsqlookupds to be told of all topics and channels.
@@ -47,29 +52,40 @@ pub struct Server {
     /// New topics that wait for answers of nsqlookupds.
     waiting: Arc<Visits>,
     tasks: Vec<JoinHandle<()>>,
+    timers: JoinHandle<()>,
     /// The task that writes `nsqd.dat`.
     saver: JoinHandle<()>,
 }
 
 /// How long the end waits for connections to notice.
 const GRACE: Duration = Duration::from_secs(2);
+/// How often is seen whether memory is short.
+const RELIEF: Duration = Duration::from_secs(1);
 
 impl Server {
-    /// Reads `nsqd.dat`, writes it anew, and serves.
+    /// Reads `nsqd.dat` and all topics, writes the former anew, and serves.
     ///
     /// # Errors
-    /// If `nsqd.dat` cannot be read.
+    /// If `nsqd.dat` cannot be read, or the list of topics that have messages on disk.
     pub async fn start(listeners: Listeners, config: Config, env: Env) -> io::Result<Self> {
         let topics = metadata::load(&*env.disk).await?;
-        let broker = Arc::new(Broker::new(config.options, env, config.mem_queue_bytes, topics));
+        let stored = recovery::load(&env.disk).await?;
+        let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
+        if let Err(error) = broker.storage.reserve.make().await {
+            tracing::warn!(
+                "DISK: no room is kept for what makes room - {error}; nothing can be written until there is some"
+            );
+        }
+        broker.call_all();
         broker.lookups.configure(Some(config.lookupd_tcp_addresses));
         metadata::save(&broker).await;
+        let timers = tokio::spawn(Timers::run(Arc::clone(&broker)));
         let saver = tokio::spawn(metadata::run(Arc::clone(&broker)));
         let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
+            tokio::spawn(relieve(Arc::clone(&broker))),
             tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
             tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting), config.http_client)),
-            tokio::spawn(Timers::run(Arc::clone(&broker))),
             tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
                 conn::serve(broker, stream, peer.to_string()).await;
             })),
@@ -81,7 +97,7 @@ impl Server {
         if let Some((listener, _)) = listeners.http {
             tasks.push(tokio::spawn(accept(listener, Arc::clone(&http), http::serve)));
         }
-        Ok(Self { broker, http, waiting, tasks, saver })
+        Ok(Self { broker, http, waiting, tasks, timers, saver })
     }
 
     /// What the tasks share.
@@ -89,9 +105,9 @@ impl Server {
         &self.broker
     }
 
-    /// Ends in order; returns how many messages were in memory only, and are lost.
+    /// Ends in order; returns how many messages could not be written, and are lost.
     pub async fn stop(mut self) -> u64 {
-        // The tasks that accept, the peers, who say nothing about it, and the timers: nothing moves by itself any more.
+        // The tasks that accept, and the peers, who say nothing about it.
         self.tasks.drain(..).for_each(|task| task.abort());
         self.waiting.close();
         self.broker.close_all();
@@ -109,26 +125,35 @@ impl Server {
         self.broker.exiting.notify_one();
         let _ = (&mut self.saver).await;
         metadata::save(&self.broker).await;
-        self.report_lost()
+        let failed = self.broker.store_all().await;
+        self.timers.abort();
+        self.report_lost(&failed)
     }
 
-    fn report_lost(&self) -> u64 {
+    /// What is not on disk now ends with the process.
+    fn report_lost(&self, failed: &BTreeMap<TopicName, String>) -> u64 {
         let mut total = 0;
-        for topic in self.broker.topic_stats(None, None, false) {
-            let held = |channel: &nsq_core::topic::stats::ChannelStats| {
-                channel.depth + (channel.in_flight_count + channel.deferred_count) as u64
-            };
-            let channels: u64 = topic.channels.iter().map(held).sum();
-            if topic.depth + channels > 0 {
-                tracing::warn!(
-                    "TOPIC({}): lost what was in memory: {} messages not given to channels, {channels} in channels",
-                    topic.name,
-                    topic.depth
-                );
+        for topic in self.broker.all_topics() {
+            let mut lost = 0;
+            // What one that has panicked had is not known.
+            let _ = topic.look(|topic| topic.at_risk(false, |_, _| lost += 1));
+            if lost > 0 {
+                let why = failed.get(topic.name()).map_or("an ephemeral topic is in memory only", |why| why);
+                tracing::warn!("TOPIC({}): lost {lost} messages: {why}", topic.name());
             }
-            total += topic.depth + channels;
+            total += lost;
         }
         total
+    }
+}
+
+/// Has topics give up their memory while it is short, for those that nobody calls hold some too.
+async fn relieve(broker: Arc<Broker>) {
+    loop {
+        tokio::time::sleep(RELIEF).await;
+        if broker.budget().is_short() {
+            broker.call_all();
+        }
     }
 }
 
@@ -158,6 +183,7 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.tasks.drain(..).for_each(|task| task.abort());
         self.waiting.close();
+        self.timers.abort();
         self.saver.abort();
         self.broker.close_all();
         self.http.visits().close();

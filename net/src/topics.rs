@@ -6,6 +6,7 @@
 
 use crate::broker::Broker;
 use crate::outbox::{Mail, Outbox};
+use crate::storage::{self, Place};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::timers::Alarm;
 use nsq_core::name::TopicName;
@@ -13,6 +14,7 @@ use nsq_core::topic::io::{ConnId, Effects, Input};
 use nsq_core::topic::{Handled, Topic};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
 /// A topic that tasks share.
@@ -20,6 +22,7 @@ pub(crate) struct SharedTopic {
     name: TopicName,
     inner: Mutex<Inner>,
     gone: AtomicBool,
+    place: Arc<Place>,
 }
 
 struct Inner {
@@ -28,6 +31,8 @@ struct Inner {
     outboxes: BTreeMap<ConnId, Arc<Outbox>>,
     /// When the timer task comes.
     alarm: Option<Alarm>,
+    /// What was last told of its disk.
+    trouble: bool,
 }
 
 /// The topic was deleted; what is left of the batch has to go to its successor.
@@ -43,10 +48,15 @@ pub(crate) struct Caller<'a> {
 }
 
 impl SharedTopic {
-    pub(crate) fn new(topic: Topic) -> Arc<Self> {
+    pub(crate) fn new(topic: Topic, place: Arc<Place>) -> Arc<Self> {
         let name = topic.name().clone();
-        let inner = Inner { topic, outboxes: BTreeMap::new(), alarm: None };
-        Arc::new(Self { name, inner: Mutex::new(inner), gone: AtomicBool::new(false) })
+        let inner = Inner { topic, outboxes: BTreeMap::new(), alarm: None, trouble: false };
+        Arc::new(Self { name, inner: Mutex::new(inner), gone: AtomicBool::new(false), place })
+    }
+
+    /// Where its files are.
+    pub(crate) const fn place(&self) -> &Arc<Place> {
+        &self.place
     }
 
     /// Its name.
@@ -82,6 +92,8 @@ impl SharedTopic {
         SCRATCH.with(|scratch| {
             let Scratch { effects, wakers } = &mut *scratch.borrow_mut();
             loop {
+                // A topic that has panicked may have left some, which are nobody else's.
+                effects.clear();
                 let handled = {
                     let mut inner = self.lock();
                     if let Some(Caller { conn, subscribe: Some(outbox), .. }) = &caller {
@@ -101,14 +113,21 @@ impl SharedTopic {
         })
     }
 
+    /// Hands it something on behalf of no connection; a panic in it, now or before, is nobody else's problem. Whether it
+    /// has taken it: a topic that was deleted in the meantime has nothing to do.
+    pub(crate) fn call(self: &Arc<Self>, broker: &Broker, input: Option<Input>) -> bool {
+        let mut batch = input.into_iter().collect();
+        // The topic is locked up by it for good.
+        catch_unwind(AssertUnwindSafe(|| self.submit(broker, &mut batch, None))).is_ok_and(|done| done.is_ok())
+    }
+
     /// The timer's call; `alarm` is the one that has gone off.
     pub(crate) fn tick(self: &Arc<Self>, broker: &Broker, alarm: Alarm) {
         let Ok(mut inner) = self.inner.lock() else { return };
         // It may have been replaced after the timer task took it.
         inner.alarm.take_if(|set| *set == alarm);
         drop(inner);
-        // A topic that was deleted in the meantime has nothing to do.
-        let _ = self.submit(broker, &mut VecDeque::new(), None);
+        self.call(broker, None);
     }
 
     /// A consumer's connection has ended.
@@ -116,7 +135,12 @@ impl SharedTopic {
         let Ok(mut inner) = self.inner.lock() else { return };
         inner.outboxes.remove(&conn);
         drop(inner);
-        let _ = self.submit(broker, &mut VecDeque::from([Input::Leave { conn }]), None);
+        self.call(broker, Some(Input::Leave { conn }));
+    }
+
+    /// Whether a bug has stopped it for good.
+    pub(crate) fn has_panicked(&self) -> bool {
+        self.look(|_| ()).is_none()
     }
 
     /// Looks at the topic, changing nothing; `None` if it has panicked.
@@ -145,14 +169,28 @@ impl SharedTopic {
         if !effects.notices.is_empty() {
             broker.notice(effects.notices.drain(..));
         }
+        for job in effects.disk.drain(..) {
+            if let Some(broker) = broker.me() {
+                storage::start(broker, Arc::clone(self), job);
+            }
+        }
         effects.clear();
-        if inner.topic.is_gone() {
-            self.gone.store(true, Ordering::Release);
+        self.report_health(inner, broker);
+        if inner.topic.is_gone() && !self.gone.swap(true, Ordering::AcqRel) {
+            storage::start_to_remove(Arc::clone(&self.place));
         }
         if let Some(deadline) = inner.topic.deadline()
             && inner.alarm.is_none_or(|alarm| deadline < alarm.at)
         {
             inner.alarm = Some(broker.timers.set(deadline, self, inner.alarm));
+        }
+    }
+
+    fn report_health(&self, inner: &mut Inner, broker: &Broker) {
+        let health = inner.topic.health();
+        if health.is_err() != inner.trouble {
+            broker.storage.report(&format!("TOPIC({})", self.name), health);
+            inner.trouble = health.is_err();
         }
     }
 

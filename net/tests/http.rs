@@ -213,6 +213,7 @@ impl Nsqd {
             options,
             mem_queue_bytes,
             lookupd_tcp_addresses: Vec::new(),
+            durable: nsq_net::durable::Durable::default(),
             http_client: Patience::default(),
             identity: Identity::default(),
             settings,

@@ -6,7 +6,7 @@ mod common;
 use common::{Nsqd, soon};
 use nsq_core::options::Options;
 use nsq_net::client::plain::{Producer, Published};
-use nsq_net::disk::{Directory, Disk, Done, Op};
+use nsq_net::disk::{Directory, Disk, Op, Running};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -57,7 +57,13 @@ async fn nobody_holds_it_up() {
         peers.push(stream);
     }
     tokio::time::sleep(Duration::from_millis(200)).await;
-    assert!(nsqd.stop().await >= 300);
+    let (lost, dir) = nsqd.stop_in_order().await;
+    assert_eq!(lost, 0);
+    let disk = Arc::new(Directory::new(dir.path()));
+    let nsqd = Nsqd::start_on(disk, dir, Options::default(), 1 << 30).await;
+    let stats = nsqd.server.broker().topic_stats(Some("t"), None, false);
+    let held: Vec<_> = stats[0].channels.iter().map(|it| it.depth + it.deferred_count as u64).collect();
+    assert_eq!(held.iter().max(), Some(&300), "everything is there, also what peers had in flight");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -127,7 +133,7 @@ impl SlowDisk {
 }
 
 impl Disk for SlowDisk {
-    fn run(&self, op: Op) -> Done {
+    fn run(&self, op: Op) -> Running {
         let (directory, busy) = (Arc::clone(&self.directory), Arc::clone(&self.busy));
         if self.busy.swap(true, Ordering::SeqCst) {
             self.overlapped.store(true, Ordering::SeqCst);

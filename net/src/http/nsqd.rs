@@ -6,6 +6,7 @@ use super::respond::{Answer, Failure};
 use super::router::{Entry, GET, POST};
 use super::service::{Api, Asked};
 use super::{Http, text};
+use crate::durable::Durable;
 use crate::visits::Visits;
 use hyper::StatusCode;
 use nsq_core::time::Now;
@@ -111,6 +112,7 @@ impl Http {
             max_deflate_level: options.max_deflate_level,
             topology_zone: &options.topology_zone,
             topology_region: &options.topology_region,
+            durable: Mode::of(self.broker.durable()),
         })
     }
 
@@ -144,4 +146,24 @@ struct Info<'a> {
     max_deflate_level: u8,
     topology_zone: &'a str,
     topology_region: &'a str,
+    /// Ours, and told only if there are durable topics.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    durable: Option<Mode<'a>>,
+}
+
+/// Which topics are durable.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Mode<'a> {
+    All(bool),
+    Topics(&'a [String]),
+}
+
+impl<'a> Mode<'a> {
+    fn of(durable: &'a Durable) -> Option<Self> {
+        match durable {
+            Durable { all: true, .. } => Some(Self::All(true)),
+            Durable { patterns, .. } => (!patterns.is_empty()).then_some(Self::Topics(patterns)),
+        }
+    }
 }

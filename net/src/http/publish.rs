@@ -16,7 +16,7 @@ use nsq_core::time::Duration;
 impl Http {
     /// One message.
     pub(super) async fn publish_one(&self, query: Option<&str>, upload: &mut Upload) -> Result<Answer, Failure> {
-        let body = upload.read(self.broker.options().max_msg_size).await.map_err(|why| match why {
+        let body = upload.read(self.broker.options().message_limit()).await.map_err(|why| match why {
             Unread::TooBig => Failure::too_large("MSG_TOO_BIG"),
             Unread::Broken => Failure::INTERNAL,
         })?;
@@ -70,7 +70,7 @@ impl Http {
 
     async fn read_lines(&self, upload: &mut Upload) -> Result<Bodies, Failure> {
         let options = self.broker.options();
-        let mut lines = Lines::new(options.max_msg_size, options.max_body_size);
+        let mut lines = Lines::new(options.message_limit(), options.max_body_size);
         while let Some(piece) = upload.next().await? {
             lines.push(&piece)?;
         }
@@ -83,7 +83,7 @@ impl Http {
             Unread::TooBig => Failure::too_large("BODY_TOO_BIG"),
             Unread::Broken => Failure::INTERNAL,
         })?;
-        sized(body, options.max_msg_size, options.max_body_size).map_err(Failure::too_large)
+        sized(body, options.message_limit(), options.max_body_size).map_err(Failure::too_large)
     }
 }
 

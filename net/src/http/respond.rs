@@ -78,6 +78,7 @@ impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::QueueFull => Self::new(StatusCode::SERVICE_UNAVAILABLE, "QUEUE_FULL"),
+            Refusal::NotWritten => Self::new(StatusCode::SERVICE_UNAVAILABLE, "DISK_FAILED"),
             Refusal::Exiting => Self::new(StatusCode::SERVICE_UNAVAILABLE, "EXITING"),
             Refusal::NoChannel => Self::not_found("CHANNEL_NOT_FOUND"),
             // The others are for consumers.

@@ -30,6 +30,11 @@ pub(super) struct Topic<'a> {
     pub(super) message_count: u64,
     pub(super) message_bytes: u64,
     pub(super) paused: bool,
+    /// Ours, like `lost`, and told only where it says something.
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) durable: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) lost: u64,
     pub(super) e2e_processing_latency: Latency,
 }
 
@@ -46,6 +51,8 @@ pub(super) struct Channel<'a> {
     pub(super) client_count: usize,
     pub(super) clients: Option<Vec<Client<'a>>>,
     pub(super) paused: bool,
+    #[serde(skip_serializing_if = "is_default")]
+    pub(super) lost: u64,
     pub(super) e2e_processing_latency: Latency,
 }
 
@@ -116,6 +123,8 @@ impl<'a> Topic<'a> {
             message_count: stats.message_count,
             message_bytes: stats.message_bytes,
             paused: stats.paused,
+            durable: stats.durable,
+            lost: stats.lost,
             e2e_processing_latency: Latency::default(),
         }
     }
@@ -135,6 +144,7 @@ impl<'a> Channel<'a> {
             client_count: stats.client_count,
             clients,
             paused: stats.paused,
+            lost: stats.lost,
             e2e_processing_latency: Latency::default(),
         }
     }
@@ -209,4 +219,8 @@ impl Memory {
 
 fn seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_i64(time.as_secs())
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }

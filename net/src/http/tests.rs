@@ -159,6 +159,7 @@ fn gathered() -> Gathered {
         timeout_count: 7,
         finish_count: 8,
         dropped_count: 9,
+        lost: 0,
         client_count: 1,
         clients: vec![consumer],
         paused: true,
@@ -172,6 +173,8 @@ fn gathered() -> Gathered {
         message_count: 23,
         message_bytes: 24,
         paused: false,
+        durable: false,
+        lost: 0,
         memory: 25,
     };
     let published = vec![(topic("x1"), 2), (topic("x2"), 3)];

@@ -48,10 +48,13 @@ fn write(out: &mut String, stats: &Stats<'_>, built_with: &str, now: Timestamp) 
 fn topic(out: &mut String, topic: &Topic<'_>, now: Timestamp) -> Result {
     let Topic { topic_name, depth, backend_depth, message_count, .. } = topic;
     let paused = if topic.paused { "*P " } else { "   " };
-    writeln!(
-        out,
-        "\n{paused}[{topic_name:<15}] depth: {depth:<5} be-depth: {backend_depth:<5} msgs: {message_count:<8} e2e%: "
-    )?;
+    write!(out, "\n{paused}[{topic_name:<15}] depth: {depth:<5} be-depth: {backend_depth:<5} ")?;
+    write!(out, "msgs: {message_count:<8} ")?;
+    if topic.durable {
+        out.push_str("durable ");
+    }
+    out.push_str("e2e%: ");
+    lost(out, topic.lost)?;
     topic.channels.iter().try_for_each(|stats| channel(out, stats, now))
 }
 
@@ -61,12 +64,18 @@ fn channel(out: &mut String, channel: &Channel<'_>, now: Timestamp) -> Result {
     let paused = if channel.paused { "   *P " } else { "      " };
     write!(out, "{paused}[{channel_name:<25}] depth: {depth:<5} be-depth: {backend_depth:<5} ")?;
     write!(out, "inflt: {in_flight_count:<4} def: {deferred_count:<4} re-q: {requeue_count:<5} ")?;
-    writeln!(out, "timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: ")?;
+    write!(out, "timeout: {timeout_count:<5} msgs: {message_count:<8} e2e%: ")?;
+    lost(out, channel.lost)?;
     for client in channel.clients.iter().flatten() {
         out.push_str("        ");
         consumer(out, client, now)?;
     }
     Ok(())
+}
+
+/// The end of a line, with what damage of files has cost, if it has.
+fn lost(out: &mut String, lost: u64) -> Result {
+    if lost > 0 { writeln!(out, "lost: {lost}") } else { writeln!(out) }
 }
 
 fn consumer(out: &mut String, client: &Client<'_>, now: Timestamp) -> Result {

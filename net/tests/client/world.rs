@@ -45,6 +45,7 @@ impl Nsqd {
             options: self.options.clone(),
             mem_queue_bytes: usize::MAX,
             lookupd_tcp_addresses: Vec::new(),
+            durable: nsq_net::durable::Durable::default(),
             http_client: Patience::default(),
             identity: Identity::default(),
             settings: BTreeMap::new(),

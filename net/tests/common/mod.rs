@@ -27,7 +27,7 @@ pub(crate) struct Nsqd {
     pub(crate) server: Server,
     pub(crate) tcp: String,
     pub(crate) http: String,
-    dir: TempDir,
+    pub(crate) dir: TempDir,
 }
 
 impl Nsqd {
@@ -39,40 +39,48 @@ impl Nsqd {
 
     /// The same on a disk that may be slow.
     pub(crate) async fn start_on(disk: Arc<dyn Disk>, dir: TempDir, options: Options, mem_queue_bytes: usize) -> Self {
-        Self::start_with(disk, dir, options, mem_queue_bytes, Vec::new()).await
+        Self::start_with(Env { wall: Arc::new(wall), seed: 1, disk }, dir, options, mem_queue_bytes, |_| {}).await
+    }
+
+    /// One whose topics are all durable.
+    pub(crate) async fn start_durable(env: Env, dir: TempDir) -> Self {
+        Self::start_with(env, dir, Options::default(), 1 << 30, |config| config.durable.all = true).await
     }
 
     /// One that tells these nsqlookupds of its topics.
     pub(crate) async fn start_among(lookupds: Vec<String>) -> Self {
         let dir = TempDir::new().unwrap();
         let disk = Arc::new(Directory::new(dir.path()));
-        Self::start_with(disk, dir, Options::default(), 1 << 30, lookupds).await
+        let env = Env { wall: Arc::new(wall), seed: 1, disk };
+        let set = |config: &mut Config| config.lookupd_tcp_addresses = lookupds;
+        Self::start_with(env, dir, Options::default(), 1 << 30, set).await
     }
 
     async fn start_with(
-        disk: Arc<dyn Disk>,
+        env: Env,
         dir: TempDir,
         options: Options,
         mem_queue_bytes: usize,
-        lookupd_tcp_addresses: Vec<String>,
+        set: impl FnOnce(&mut Config),
     ) -> Self {
         count_panics();
         let listeners = Listeners::bind("127.0.0.1:0", "127.0.0.1:0").await.unwrap();
         let (tcp, http) = (listeners.tcp_address().to_string(), listeners.http_address().unwrap().to_string());
-        let config = Config {
+        let mut config = Config {
             options,
             mem_queue_bytes,
-            lookupd_tcp_addresses,
+            lookupd_tcp_addresses: Vec::new(),
+            durable: nsq_net::durable::Durable::default(),
             http_client: Patience::default(),
             identity: Identity { broadcast_address: "127.0.0.1".into(), ..Identity::default() },
             settings: BTreeMap::new(),
         };
-        let env = Env { wall: Arc::new(wall), seed: 1, disk };
+        set(&mut config);
         let server = Server::start(listeners, config, env).await.unwrap();
         Self { server, tcp, http, dir }
     }
 
-    /// Stops it; how many messages it still had.
+    /// Stops it; how many messages it could not write.
     pub(crate) async fn stop(self) -> u64 {
         self.stop_in_order().await.0
     }
@@ -117,7 +125,7 @@ fn count_panics() {
     });
 }
 
-fn wall() -> Timestamp {
+pub(crate) fn wall() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     Timestamp::from_nanos(since.as_nanos() as i64)
 }

@@ -21,7 +21,13 @@ mod nsqd;
 mod outbox;
 #[path = "../../src/output.rs"]
 mod output;
+#[path = "../../src/reserve.rs"]
+#[allow(dead_code, reason = "nothing is written")]
+mod reserve;
 mod scenarios;
+#[path = "../../src/storage.rs"]
+#[allow(dead_code, reason = "nothing is written")]
+mod storage;
 mod sync;
 #[path = "../../src/timers.rs"]
 #[allow(dead_code, reason = "no test waits for time")]
@@ -30,6 +36,7 @@ mod timers;
 #[allow(dead_code, reason = "nobody is asked")]
 mod topics;
 
+use nsq_net::{disk, durable};
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, MaxSteps, Runner};
 use std::sync::Arc;

@@ -4,7 +4,9 @@
 
 use crate::broker::Broker;
 use crate::conn;
+use crate::durable::Durable;
 use crate::env::Env;
+use crate::storage::Stored;
 use crate::timers::Timers;
 use bytes::BytesMut;
 use nsq_core::message::Bodies;
@@ -50,7 +52,8 @@ impl Nsqd {
             seed: 1,
             disk: Arc::new(Directory::new(Path::new(""))),
         };
-        Self { broker: Arc::new(Broker::new(Options::default(), env, usize::MAX, BTreeMap::new())), clock }
+        let (durable, nothing) = (Durable::default(), Stored::default());
+        Self { broker: Broker::new(Options::default(), env, usize::MAX, durable, BTreeMap::new(), nothing), clock }
     }
 
     pub(crate) fn connect(&self) -> Client {

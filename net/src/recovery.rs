@@ -1,0 +1,150 @@
+//! What is read at the start: all topics' directories, each as core's recovery wants it.
+//!
+//! Nothing is read before it is known to be on the medium: what a killed process had only written could still be lost in
+//! a power cut, and would have been delivered by then. What cannot be read or understood is reported with its file and
+//! offset, and is no other topic's problem.
+
+use crate::disk::{Disk, Found, Op, Outcome};
+use crate::storage::{DELETED, Stored, crc, discard};
+use nsq_core::name::TopicName;
+use nsq_core::storage::names::{self, FileName, TOPICS, UNREADABLE};
+use nsq_core::storage::recovered::{Recovered, Trouble};
+use nsq_core::storage::recovery::Recovery;
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+
+/// Topics that are read at the same time.
+const AT_ONCE: usize = 8;
+/// So often is tried what cannot be read, and with such a pause: what is given up is given up for good.
+const TRIES: u32 = 4;
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Reads all topics' directories. Of several of one name the newest counts: it could only be made when the others had
+/// been deleted, or set aside.
+///
+/// # Errors
+/// If the disk does not say what topics there are.
+pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
+    let mut stored = Stored::default();
+    let mut newest: BTreeMap<TopicName, u64> = BTreeMap::new();
+    let mut obsolete = Vec::new();
+    let found = patiently(&**disk, Op::List(TOPICS.into())).await.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("failed to list the directory {TOPICS}, which holds all messages - {error}"),
+        )
+    })?;
+    for name in found.list().into_iter().filter(|found| found.length.is_none()).map(|found| found.name) {
+        let whole = name.strip_suffix(DELETED).or_else(|| name.strip_suffix(UNREADABLE)).unwrap_or(&name);
+        let Some((topic, incarnation)) = names::parse_directory(whole) else { continue };
+        stored.last_incarnation = stored.last_incarnation.max(incarnation);
+        if name.ends_with(DELETED) {
+            obsolete.push(format!("{TOPICS}/{name}"));
+        } else if whole != name {
+            tracing::warn!("DISK: {TOPICS}/{name} was set aside, it is left alone");
+        } else if let Some(older) = newest.insert(topic.clone(), incarnation) {
+            // They come in the order of their names, so of their incarnations.
+            obsolete.push(format!("{TOPICS}/{}", names::directory(&topic, older)));
+        }
+    }
+    for directory in obsolete {
+        discard(&**disk, directory).await;
+    }
+    let turns = Arc::new(Semaphore::new(AT_ONCE));
+    let read = |(topic, incarnation): (TopicName, u64)| {
+        let (disk, turns, name) = (Arc::clone(disk), Arc::clone(&turns), topic.clone());
+        let reading = tokio::spawn(async move {
+            let _turn = turns.acquire().await;
+            recover(&*disk, &name, incarnation).await
+        });
+        (topic, incarnation, reading)
+    };
+    let reading: Vec<_> = newest.into_iter().map(read).collect();
+    for (topic, incarnation, reading) in reading {
+        // A panic is a bug in reading that topic, and was reported as such.
+        match reading.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+            Ok(recovered) => {
+                stored.topics.insert(topic, (incarnation, recovered));
+            }
+            Err(error) => {
+                let directory = names::directory(&topic, incarnation);
+                tracing::error!(
+                    "DISK: {TOPICS}/{directory} cannot be read - {error}; the messages in there are not used"
+                );
+                if !set_aside(&**disk, TOPICS, &directory).await {
+                    stored.unusable.insert(topic);
+                }
+            }
+        }
+    }
+    Ok(stored)
+}
+
+/// Does an operation again if it fails, for a failure may pass.
+async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
+    let mut tries = 1;
+    loop {
+        match disk.run(op.clone()).await {
+            Err(error) if tries == TRIES || error.kind() == io::ErrorKind::NotFound => return Err(error),
+            Err(_) => tokio::time::sleep(PAUSE).await,
+            done => return done,
+        }
+        tries += 1;
+    }
+}
+
+/// Gives what cannot be read another name: nothing is written over it, no later start takes part of it for all there is,
+/// and somebody may know a way to read it. Whether that is done.
+async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
+    let from = format!("{directory}/{name}");
+    let to = format!("{from}{UNREADABLE}");
+    for op in [Op::Rename(from.clone(), to.clone()), Op::SyncDir(directory.into())] {
+        if let Err(error) = patiently(disk, op).await {
+            tracing::error!("DISK: {from} cannot be set aside - {error}");
+            return false;
+        }
+    }
+    tracing::error!("DISK: {from} is set aside as {to}");
+    true
+}
+
+async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> io::Result<Recovered> {
+    let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
+    let path = |file: FileName| format!("{directory}/{}", file.name());
+    let mut files = Vec::new();
+    for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
+        match (FileName::parse(&name), length) {
+            (Some(file), Some(length)) => files.push((file, length)),
+            _ => tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone"),
+        }
+    }
+    let syncs = files.iter().map(|&(file, _)| Op::Sync(path(file)));
+    for op in syncs.chain([Op::SyncDir(directory.clone())]) {
+        if let Err(error) = disk.run(op.clone()).await {
+            tracing::error!(
+                "DISK: {directory} cannot be made safe - {error} ({op:?}); a power cut may lose what is in there"
+            );
+        }
+    }
+    let mut recovery = Recovery::new(incarnation, files, crc);
+    while let Some(piece) = recovery.wants() {
+        let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;
+        recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
+    }
+    let recovered = recovery.finish();
+    for problem in &recovered.problems {
+        match problem.what {
+            Trouble::Torn(_) => tracing::warn!("TOPIC({topic}): {directory}/{problem}"),
+            _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
+        }
+    }
+    for file in &recovered.unreadable {
+        if !set_aside(disk, &directory, &file.name()).await {
+            return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())));
+        }
+    }
+    Ok(recovered)
+}

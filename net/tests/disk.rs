@@ -1,0 +1,214 @@
+//! A real data directory and a disk that now and then says no: what was accepted is not lost to that, and what cannot be
+//! used any more stays for somebody who may know how.
+
+#[allow(dead_code, reason = "each test uses a part of it")]
+mod common;
+
+use common::{Nsqd, until, wall};
+use nsq_core::name::TopicName;
+use nsq_core::options::Options;
+use nsq_core::topic::io::Admin;
+use nsq_net::client::plain::{Producer, Published};
+use nsq_net::disk::{Directory, Disk, Op, Running};
+use nsq_net::env::Env;
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+
+type Mood = Box<dyn FnMut(&Op) -> Option<io::ErrorKind> + Send>;
+
+/// A directory of which some operations fail.
+struct Moody {
+    directory: Directory,
+    fails: Mutex<Mood>,
+}
+
+impl Moody {
+    fn new(dir: &TempDir, fails: impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static) -> Arc<Self> {
+        Arc::new(Self { directory: Directory::new(dir.path()), fails: Mutex::new(Box::new(fails)) })
+    }
+}
+
+impl Disk for Moody {
+    fn run(&self, op: Op) -> Running {
+        match (self.fails.lock().unwrap())(&op) {
+            None => self.directory.run(op),
+            Some(kind) => Box::pin(async move { Err(io::Error::from(kind)) }),
+        }
+    }
+}
+
+/// Whether it is about the directory of the topic `t`.
+fn is_of_t(directory: &str) -> bool {
+    directory.starts_with("topics/t.")
+}
+
+async fn durable(dir: TempDir, fails: impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static) -> Nsqd {
+    let disk = Moody::new(&dir, fails);
+    Nsqd::start_durable(Env { wall: Arc::new(wall), seed: 1, disk }, dir).await
+}
+
+/// One that has `count` messages each in the topics `t` and `u`, and has ended; its directory.
+async fn stored(count: usize) -> TempDir {
+    let nsqd = durable(TempDir::new().unwrap(), |_| None).await;
+    for topic in ["t", "u"] {
+        for _ in 0..count {
+            assert_eq!(publish(&nsqd, topic, b"m").await, Published::Accepted);
+        }
+    }
+    nsqd.stop_in_order().await.1
+}
+
+async fn publish(nsqd: &Nsqd, topic: &str, body: &[u8]) -> Published {
+    let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+    producer.publish(topic, body, Duration::ZERO).await.unwrap()
+}
+
+fn depth(nsqd: &Nsqd, topic: &str) -> Option<u64> {
+    nsqd.server.broker().topic_stats(Some(topic), None, false).first().map(|stats| stats.depth)
+}
+
+fn directories(dir: &TempDir) -> Vec<String> {
+    let entries = std::fs::read_dir(dir.path().join("topics")).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_cannot_be_listed_is_set_aside() {
+    let dir = stored(3).await;
+    let fails = |op: &Op| matches!(op, Op::List(name) if is_of_t(name)).then_some(io::ErrorKind::PermissionDenied);
+    let nsqd = durable(dir, fails).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)), "it is no other topic's problem");
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    let nsqd = durable(nsqd.stop_in_order().await.1, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(1), Some(3)));
+    let dir = nsqd.stop_in_order().await.1;
+    let names = directories(&dir);
+    let aside = "t.0000000000000001.unreadable";
+    assert_eq!(names, [aside, "t.0000000000000003", "u.0000000000000002"]);
+    // Whoever gives it its name back, and nothing else of that name, has the messages.
+    std::fs::rename(dir.path().join("topics").join(aside), dir.path().join("topics/t.0000000000000001")).unwrap();
+    std::fs::remove_dir_all(dir.path().join("topics").join(&names[1])).unwrap();
+    let nsqd = durable(dir, |_| None).await;
+    assert_eq!(depth(&nsqd, "t"), Some(3));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_can_be_neither_listed_nor_set_aside_is_not_touched() {
+    let dir = stored(3).await;
+    let fails = |op: &Op| match op {
+        Op::List(name) | Op::Rename(name, _) if is_of_t(name) => Some(io::ErrorKind::PermissionDenied),
+        _ => None,
+    };
+    let nsqd = durable(dir, fails).await;
+    assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no start would find it");
+    let health = nsqd.server.broker().health().unwrap_err();
+    assert!(health.starts_with("TOPIC(t): its directory could not be read"), "{health}");
+    assert_eq!(publish(&nsqd, "u", b"new").await, Published::Accepted);
+    // It is tried once more.
+    assert_eq!(nsqd.server.stop().await, 1, "the one that was refused is lost");
+    let nsqd = durable(nsqd.dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(4)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_cannot_be_read_is_set_aside_and_not_missed_by_later_starts() {
+    let dir = stored(3).await;
+    let segment = "topics/t.0000000000000001/00000001.log";
+    let fails = move |op: &Op| matches!(op, Op::Read(name, ..) if name == segment).then_some(io::ErrorKind::Other);
+    let nsqd = durable(dir, fails).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)));
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    let mut dir = nsqd.stop_in_order().await.1;
+    for _ in 0..2 {
+        let nsqd = durable(dir, |_| None).await;
+        assert_eq!(depth(&nsqd, "t"), Some(1));
+        dir = nsqd.stop_in_order().await.1;
+        assert!(dir.path().join(format!("{segment}.unreadable")).exists() && !dir.path().join(segment).exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_fails_once_while_it_starts_is_tried_again() {
+    let dir = stored(3).await;
+    let mut failed = BTreeSet::new();
+    let fails = move |op: &Op| match op {
+        // The node's own file is for whoever runs nsqd to see to.
+        Op::Read(name, ..) if name == "nsqd.dat" => None,
+        Op::List(_) | Op::Read(..) if failed.insert(format!("{op:?}")) => Some(io::ErrorKind::Other),
+        _ => None,
+    };
+    let nsqd = durable(dir, fails).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_whose_directory_was_made_by_halves_does_not_come_back() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let fails = {
+        let failing = Arc::clone(&failing);
+        move |op: &Op| {
+            let fails = matches!(op, Op::SyncDir(name) if name == "topics") && failing.load(Ordering::SeqCst);
+            fails.then_some(io::ErrorKind::Other)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    assert!(matches!(publish(&nsqd, "t", b"m").await, Published::Refused(_)));
+    failing.store(false, Ordering::SeqCst);
+    let deleted = nsqd.server.broker().administer(&TopicName::new("t").unwrap(), Admin::DeleteTopic).await;
+    assert_eq!(deleted, Some(Ok(())));
+    let nsqd = durable(nsqd.stop_in_order().await.1, |_| None).await;
+    assert_eq!(depth(&nsqd, "t"), None, "an answered deletion stays");
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_topic_gives_up_its_memory_when_that_is_short() {
+    let nsqd = Nsqd::start(Options::default(), 8 << 20).await;
+    let body = vec![b'x'; 100_000];
+    for topic in ["idle", "busy"] {
+        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+        while nsqd.server.broker().budget().used() < (if topic == "idle" { 6 << 20 } else { 13 << 19 }) {
+            assert_eq!(producer.publish(topic, &body, Duration::ZERO).await.unwrap(), Published::Accepted);
+        }
+    }
+    let broker = Arc::clone(nsqd.server.broker());
+    until("memory is there again", || broker.budget().used() < 5 << 20).await;
+    assert!(depth(&nsqd, "idle").unwrap() > 40, "and the messages are");
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_fsync_that_failed_for_want_of_room_is_not_repeated() {
+    let seen: Arc<Mutex<Vec<(String, bool)>>> = Arc::default();
+    let fails = {
+        let seen = Arc::clone(&seen);
+        move |op: &Op| {
+            let (name, syncs) = match op {
+                Op::Create(name) => (name, false),
+                Op::Sync(name) => (name, true),
+                _ => return None,
+            };
+            let is_first =
+                syncs && name.ends_with(".journal.tmp") && seen.lock().unwrap().iter().all(|it| it.0 != "full");
+            seen.lock().unwrap().push((if is_first { "full".into() } else { name.clone() }, syncs));
+            is_first.then_some(io::ErrorKind::StorageFull)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted, "there is room in the reserve");
+    let broker = Arc::clone(nsqd.server.broker());
+    until("the journal is written", || broker.health().is_ok()).await;
+    nsqd.stop().await;
+    let seen = seen.lock().unwrap();
+    let after = seen.iter().skip_while(|it| it.0 != "full").skip(1).find(|it| it.0.contains(".journal"));
+    assert!(after.is_some_and(|(_, syncs)| !syncs), "it is written anew: {seen:?}");
+}
