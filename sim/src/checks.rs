@@ -1,7 +1,8 @@
 //! The promises, as functions of the ledger.
 //!
 //! Each says NSQ's real promise and not a nicer one: at least once, in no order, for everything accepted. What a crash excuses
-//! is exactly what the dead node held in memory only; what an operator drops is what was there then, or on its way.
+//! is exactly what the dead node calls memory-only (a kill) or unsynced (a power cut), and nothing in durable mode; what an
+//! operator drops is what was there then, or on its way.
 
 pub mod discovery;
 
@@ -12,24 +13,29 @@ use nsq_core::message::MessageId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last. What a
-/// producer had several nsqds for is owed to the channels that were there on all of them.
+/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last; so was
+/// everything else that a durable topic has delivered to anyone, for that is known after any crash. What a producer had
+/// several nsqds for is owed to the channels that were there on all of them.
 ///
 /// # Panics
 /// If something is missing.
 pub fn at_least_once(entries: &Entries) {
     let mut finished = finished(entries);
+    let durable = entries.deliveries.iter().filter(|delivery| entries.durable.contains(&delivery.node.0));
+    let known: BTreeSet<&Bytes> = durable.map(|delivery| &delivery.body).collect();
     let channels: BTreeSet<(&str, &str)> =
         entries.channels.keys().map(|(_, topic, name)| (&**topic, &**name)).collect();
     for (topic, channel) in channels {
         let finished = finished.remove(&(topic, channel)).unwrap_or_default();
         for (body, publish) in entries.published.iter().filter(|(_, publish)| publish.topic == topic) {
-            if is_owed(entries, channel, publish)
+            let is_taken = publish.outcome == Outcome::Accepted || known.contains(body);
+            if is_taken
+                && is_owed(entries, channel, publish)
                 && !finished.contains(body)
                 && !is_excused(entries, channel, body, publish)
             {
                 let (to, sent) = (&publish.to, publish.sent);
-                panic!("{} was accepted for {topic} by {to:?} at {sent:?} and never finished in {channel}", name(body));
+                panic!("{} was taken for {topic} by {to:?} at {sent:?} and never finished in {channel}", name(body));
             }
         }
     }
@@ -49,9 +55,9 @@ pub fn finished(entries: &Entries) -> BTreeMap<(&str, &str), BTreeSet<&Bytes>> {
 fn is_owed(entries: &Entries, channel: &str, publish: &Publish) -> bool {
     let there = |nsqd: &String| {
         let place = (nsqd.clone(), publish.topic.clone(), channel.to_owned());
-        entries.channels.get(&place).is_some_and(|since| publish.sent >= *since)
+        entries.channels.get(&place).is_some_and(|known| publish.sent >= known.since)
     };
-    publish.outcome == Outcome::Accepted && publish.to.iter().all(there)
+    publish.to.iter().all(there)
 }
 
 fn is_excused(entries: &Entries, channel: &str, body: &Bytes, publish: &Publish) -> bool {
@@ -63,11 +69,35 @@ fn is_excused(entries: &Entries, channel: &str, body: &Bytes, publish: &Publish)
         entries.drops.iter().any(|drop| {
             let here = drop.node == nsqd && drop.topic == publish.topic;
             let on_its_way = publish.sent < drop.done && publish.answered.is_none_or(|answered| drop.asked <= answered);
-            let there = drop.held.contains(body) || on_its_way;
+            let held = drop.held.as_ref().map_or(publish.sent < drop.done, |held| held.contains(body));
+            let there = held || on_its_way;
             here && there && drop.channel.as_deref().is_none_or(|dropped| dropped == channel)
         })
     };
-    publish.to.iter().any(|nsqd| dropped(nsqd) || lost(nsqd, channel) || lost(nsqd, ""))
+    publish
+        .to
+        .iter()
+        .any(|nsqd| entries.abandoned.contains(nsqd) || dropped(nsqd) || lost(nsqd, channel) || lost(nsqd, ""))
+}
+
+/// On a network whose packets take no longer than `latency`: what a durable topic was told to drop, or what any topic had
+/// that was deleted, does not come back once that was answered, whatever happens to the process and the machine.
+///
+/// # Panics
+/// If it does.
+pub fn dropped_stays_dropped(entries: &Entries, latency: Duration) {
+    for drop in entries.drops.iter().filter(|drop| drop.answered) {
+        let is_its = |delivery: &&Delivery| match &drop.channel {
+            Some(channel) => entries.durable.contains(&drop.node) && delivery.channel == *channel,
+            None => true,
+        };
+        let here =
+            entries.deliveries.iter().filter(|it| it.node.0 == drop.node && it.topic == drop.topic).filter(is_its);
+        for delivery in here.filter(|delivery| drop.done + latency < delivery.at) {
+            let (name, what, done) = (name(&delivery.body), (&drop.topic, &drop.channel), drop.done);
+            assert!(!drop.gone.contains(&delivery.body), "{name} came back after {what:?} was dropped at {done:?}");
+        }
+    }
 }
 
 /// What was delivered was published, to that topic, in those bytes, and not refused.
@@ -84,18 +114,42 @@ pub fn nothing_invented(entries: &Entries) {
     }
 }
 
-/// Each delivery of a message in a channel of one life of a node has a higher number of attempts than those before.
+/// Each delivery of a message in a channel of one life of a node has a higher number of attempts than those before, unless
+/// the node has lost the journal that told which of two copies is the one.
 ///
 /// # Panics
 /// If a number came twice, or was skipped by more than the deliveries that got lost on the way can explain.
 pub fn attempts_grow(entries: &Entries) {
-    let mut seen: BTreeMap<Copy<'_>, BTreeSet<u16>> = BTreeMap::new();
+    let mut seen: BTreeMap<Copy<'_>, BTreeMap<u16, &Delivery>> = BTreeMap::new();
     for delivery in &entries.deliveries {
         assert!(delivery.attempts > 0, "the first delivery of {} is number 1", name(&delivery.body));
-        let key = copy(delivery);
-        let is_new = seen.entry(key).or_default().insert(delivery.attempts);
-        assert!(is_new, "delivery {} of {} came twice", delivery.attempts, name(&delivery.body));
+        let before = seen.entry(copy(delivery)).or_default().insert(delivery.attempts, delivery);
+        let is_right = before.is_none() || delivery.may_be_double;
+        assert!(is_right, "a delivery of {} came twice: {before:?}, {delivery:?}", name(&delivery.body));
     }
+}
+
+/// Where each life of a node but the last ended in order, the next one goes on counting: how often there was something to
+/// go on with.
+///
+/// # Panics
+/// If attempts were forgotten.
+pub fn attempts_go_on(entries: &Entries) -> u64 {
+    let mut lives: BTreeMap<_, BTreeMap<u64, BTreeSet<u16>>> = BTreeMap::new();
+    for delivery in &entries.deliveries {
+        let ((node, life), topic, channel, id) = copy(delivery);
+        lives.entry((node, topic, channel, id)).or_default().entry(*life).or_default().insert(delivery.attempts);
+    }
+    let mut went_on = 0;
+    for (message, lives) in &lives {
+        let attempts: Vec<_> = lives.values().collect();
+        for pair in attempts.windows(2) {
+            let (before, after) = (pair[0].last(), pair[1].first());
+            assert!(before < after, "attempts of {message:?} in its lives: {lives:?}");
+            went_on += 1;
+        }
+    }
+    went_on
 }
 
 /// No consumer held more messages at a time than its RDY, or than it wanted to hold over all its connections. What came

@@ -196,11 +196,19 @@ impl ProducerTask {
         let answer = timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let outcome = match &answer {
             Ok(Published::Accepted) => Outcome::Accepted,
+            // A durable topic that was deleted meanwhile, and by a crash was not, may have it.
+            Ok(Published::Refused(text)) if text.contains("exiting") => Outcome::Unknown,
+            // It was tried, perhaps.
+            Ok(Published::Refused(text)) if text.contains("the disk failed") => {
+                self.sim.count("refused_by_the_disk", 1);
+                Outcome::Unknown
+            }
             Ok(Published::Refused(_)) if count == 1 => Outcome::Refused,
             _ => Outcome::Unknown,
         };
         let event = if outcome == Outcome::Accepted { "accepted" } else { "refused_or_unknown" };
         self.sim.count(event, count as u64);
+        self.sim.count("deferred", u64::from(!delay.is_zero()));
         for body in &bodies {
             self.ledger.open().answer(body, outcome);
         }
@@ -289,6 +297,7 @@ impl ConsumerTask {
         if message.attempts > 1 {
             self.sim.count("redeliveries", 1);
         }
+        let may_be_double = self.nsqd.has_doubles(&self.plan.topic);
         let mut entries = self.ledger.open();
         let delivery = entries.deliveries.len();
         entries.deliveries.push(Delivery {
@@ -299,6 +308,7 @@ impl ConsumerTask {
             at: now,
             id: message.id,
             attempts: message.attempts,
+            may_be_double,
             body: message.body.clone(),
             touched: None,
             fate: Fate::Left,

@@ -1,171 +1,209 @@
 //! The simulated disk: a directory that outlives its process, with a page cache that outlives it too but not a power cut.
 //!
-//! Survivable, and injected: a process killed between any two operations (what was written stays), power lost between any two
-//! operations (of each file and of each creation or rename that was not synced, the old or the new state stays, drawn from
-//! the seed), and latency. To be reported, and injected: an operation that fails. The rest of the lying disk (torn and
-//! partial writes, flipped bits, a full disk) comes with the log on disk; there is nothing to tear in a file that is
-//! replaced by renaming.
+//! It lies as real ones do; everything is drawn from the seed, how much by [`Faults`]. An operation takes effect at its
+//! end, in parts if it is cut short, so a crash falls between any two and into any. Survivable, which means that nothing
+//! promised may be lost:
+//!
+//! - operations that take long, fsyncs that take very long, and operations that overtake each other;
+//! - a process that is killed ([`SimDisk::kill`]): what was written stays, a write under way is there in part;
+//! - power that is lost ([`SimDisk::power_off`], [`SimDisk::cut_after`]): of each file, what no fsync has covered is gone,
+//!   there, or there in any sectors, with an old length or the new one; of what was created, renamed and removed in a
+//!   directory since its fsync, what came first took effect, up to any point, or any of it did;
+//! - an operation that fails, having done nothing or a part; a full disk, which refuses what would make it larger after
+//!   a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring them
+//!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
+//!   it.
+//!
+//! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]).
 
+mod file;
+mod state;
+mod tree;
+
+use self::state::State;
 use bytes::Bytes;
+use madsim::task::spawn;
 use madsim::time::sleep;
-use nsq_core::random::Random;
-use nsq_net_sim::disk::{Disk, Done, Op};
-use std::collections::BTreeMap;
+use nsq_net_sim::disk::{Disk, Found, Op, Running};
+use nsq_sim_rt::sync::Notify;
+use std::fmt;
+use std::future::pending;
 use std::io;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A node's disk; clones are the same disk.
-#[derive(Clone, Debug)]
-pub struct SimDisk(Arc<Mutex<State>>);
+#[derive(Clone)]
+pub struct SimDisk(Arc<Shared>);
 
-#[derive(Debug)]
-struct State {
-    /// What a process sees.
-    seen: BTreeMap<String, File>,
-    /// The directory as it would be after a power cut.
-    durable: BTreeMap<String, File>,
-    random: Random,
-    /// One in so many operations fails; 0 is none.
-    fail_one_in: u64,
-    failed: u64,
-    operations: u64,
+struct Shared {
+    state: Mutex<State>,
+    dark: Notify,
+    count: Box<dyn Fn(&'static str, u64) + Send + Sync>,
 }
 
-/// A file is named by an inode's two contents; renaming moves them, replacing makes a new one.
-#[derive(Clone, Debug, Default)]
-struct File {
-    content: Bytes,
-    synced: Option<Bytes>,
+/// How much a disk lies. The default: a sound disk with small latencies.
+#[derive(Clone, Debug)]
+pub struct Faults {
+    /// How long an operation takes.
+    pub latency: RangeInclusive<Duration>,
+    /// One in so many fsyncs takes up to `slow`; 0 is none.
+    pub slow_one_in: u64,
+    /// See `slow_one_in`.
+    pub slow: Duration,
+    /// One in so many operations that change something fails; 0 is none.
+    pub fail_one_in: u64,
+    /// One in so many fsyncs of files fails; 0 is none.
+    pub fail_syncs_one_in: u64,
+    /// One in so many reads fails; 0 is none.
+    pub fail_reads_one_in: u64,
+    /// Bytes that all files together have room for.
+    pub capacity: u64,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            latency: Duration::ZERO..=Duration::from_millis(4),
+            slow_one_in: 0,
+            slow: Duration::ZERO,
+            fail_one_in: 0,
+            fail_syncs_one_in: 0,
+            fail_reads_one_in: 0,
+            capacity: u64::MAX,
+        }
+    }
 }
 
 impl SimDisk {
-    /// An empty disk, whose faults follow from the seed.
-    pub fn new(seed: u64) -> Self {
-        let random = Random::new(seed);
-        let (seen, durable) = Default::default();
-        Self(Arc::new(Mutex::new(State { seen, durable, random, fail_one_in: 0, failed: 0, operations: 0 })))
+    /// An empty disk, whose faults follow from the seed; `count` is told what it does to its users.
+    pub fn new(seed: u64, count: impl Fn(&'static str, u64) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(Shared { state: Mutex::new(State::new(seed)), dark: Notify::new(), count: Box::new(count) }))
     }
 
-    /// From now on about one in so many operations fails; 0 is none.
-    pub fn fail_one_in(&self, count: u64) {
-        self.state().fail_one_in = count;
+    /// Changes how it lies from now on.
+    pub fn configure(&self, change: impl FnOnce(&mut Faults)) {
+        change(&mut self.state().faults);
     }
 
-    /// How many operations have failed.
+    /// How many operations have come to their end.
+    pub fn done(&self) -> u64 {
+        self.state().done
+    }
+
+    /// How many operations have failed, unless nothing else was to be expected of them.
     pub fn failed(&self) -> u64 {
         self.state().failed
     }
 
-    /// The power goes: what was not synced is there or not.
+    /// The bytes of all files.
+    pub fn used(&self) -> u64 {
+        self.state().tree.used()
+    }
+
+    /// All files with their directories, and their lengths.
+    pub fn files(&self) -> Vec<(String, u64)> {
+        self.state().tree.files()
+    }
+
+    /// What processes find in a directory.
+    pub fn list(&self, directory: &str) -> Vec<Found> {
+        self.state().tree.list(directory).unwrap_or_default()
+    }
+
+    /// Nothing happens any more after so many operations from now on; returns when it is so far. The caller then cuts the
+    /// power.
+    pub async fn cut_after(&self, operations: u64) {
+        {
+            let state = &mut *self.state();
+            state.cut = Some(state.done + operations);
+        }
+        loop {
+            self.0.dark.notified().await;
+            if self.state().is_dark() {
+                return;
+            }
+        }
+    }
+
+    /// The process ends: what it was doing may be done in part.
+    pub fn kill(&self) {
+        let state = &mut *self.state();
+        state.end_life(&self.0.count);
+        state.tree.kill(&mut state.random);
+    }
+
+    /// The power goes: what was not synced is there, or not, or in part.
     pub fn power_off(&self) {
         let state = &mut *self.state();
-        let mut left = std::mem::take(&mut state.durable);
-        // Of the directory operations since the last sync, either all took effect or none: one journal.
-        if state.random.below(2) == 0 {
-            left = std::mem::take(&mut state.seen);
-        }
-        for file in left.values_mut() {
-            let lost = state.random.below(2) == 0;
-            match &file.synced {
-                Some(synced) if lost => file.content = synced.clone(),
-                None if lost => file.content = Bytes::new(),
-                _ => {}
+        state.end_life(&self.0.count);
+        let damage = state.tree.power_off(&mut state.random);
+        (self.0.count)("torn_files", damage.torn);
+        (self.0.count)("undone_directory_changes", damage.undone);
+    }
+
+    /// Flips a bit on the medium, in one of the files whose names end so; tells where.
+    pub fn flip(&self, ending: &str) -> Option<(String, usize)> {
+        let state = &mut *self.state();
+        let mut files = state.tree.files();
+        files.retain(|(name, length)| name.ends_with(ending) && *length > 0);
+        while !files.is_empty() {
+            let (name, _) = files.swap_remove(state.random.below(files.len() as u64) as usize);
+            if let Ok(file) = state.tree.file(&name)
+                && let Some(at) = file.flip(&mut state.random)
+            {
+                (self.0.count)("flipped_bits", 1);
+                return Some((name, at));
             }
-            file.synced = Some(file.content.clone());
         }
-        (state.seen, state.durable) = (left.clone(), left);
+        None
+    }
+
+    /// Flips a bit on the medium where one of these is stored, in a file whose name ends so; tells which.
+    pub fn flip_within<'a>(&self, ending: &str, any: &'a [Bytes]) -> Option<&'a Bytes> {
+        let state = &mut *self.state();
+        let first = state.random.below(any.len().max(1) as u64) as usize;
+        let mut files = state.tree.files();
+        files.retain(|(name, _)| name.ends_with(ending));
+        let (before, after) = any.split_at(first);
+        let hit = after.iter().chain(before).find(|wanted| {
+            files.iter().any(|(name, _)| {
+                let State { tree, random, .. } = &mut *state;
+                tree.file(name).is_ok_and(|file| file.flip_within(wanted, random))
+            })
+        });
+        (self.0.count)("flipped_bits", u64::from(hit.is_some()));
+        hit
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Disk for SimDisk {
-    fn run(&self, op: Op) -> Done {
+    fn run(&self, op: Op) -> Running {
         let disk = self.clone();
-        Box::pin(async move {
-            let latency = disk.state().random.below(5);
-            sleep(Duration::from_millis(latency)).await;
-            disk.state().perform(op)
-        })
-    }
-}
-
-impl State {
-    fn perform(&mut self, op: Op) -> io::Result<Bytes> {
-        self.operations += 1;
-        let reads = matches!(op, Op::Read(_));
-        if !reads && self.fail_one_in > 0 && self.random.below(self.fail_one_in) == 0 {
-            self.failed += 1;
-            return Err(io::Error::other("injected: input/output error"));
-        }
-        match op {
-            Op::Read(name) => {
-                return self.seen.get(&name).map(|file| file.content.clone()).ok_or_else(not_found);
+        let (number, life, latency) = self.state().begin(&op, &self.0.count);
+        let job = spawn(async move {
+            sleep(latency).await;
+            let result = disk.state().end(number, life, op, &disk.0.count);
+            match result {
+                Some(result) => result,
+                None => {
+                    disk.0.dark.notify_one();
+                    pending().await
+                }
             }
-            Op::Write(name, content) => {
-                self.seen.insert(name, File { content, synced: None });
-            }
-            Op::Sync(name) => {
-                let file = self.seen.get_mut(&name).ok_or_else(not_found)?;
-                file.synced = Some(file.content.clone());
-            }
-            Op::Rename(from, to) => {
-                let file = self.seen.remove(&from).ok_or_else(not_found)?;
-                self.seen.insert(to, file);
-            }
-            Op::SyncDir => self.durable.clone_from(&self.seen),
-        }
-        Ok(Bytes::new())
-    }
-}
-
-fn not_found() -> io::Error {
-    io::ErrorKind::NotFound.into()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn write(disk: &SimDisk, content: &'static [u8]) {
-        let ops = [
-            Op::Write("tmp".into(), Bytes::from_static(content)),
-            Op::Sync("tmp".into()),
-            Op::Rename("tmp".into(), "file".into()),
-            Op::SyncDir,
-        ];
-        ops.into_iter().for_each(|op| assert!(disk.state().perform(op).is_ok()));
-    }
-
-    fn read(disk: &SimDisk) -> Bytes {
-        disk.state().perform(Op::Read("file".into())).unwrap_or_default()
-    }
-
-    #[test]
-    fn what_was_synced_survives_power_off() {
-        for seed in 0..64 {
-            let disk = SimDisk::new(seed);
-            write(&disk, b"old");
-            disk.power_off();
-            assert_eq!(read(&disk), "old");
-        }
-    }
-
-    #[test]
-    fn a_rename_without_a_sync_of_the_content_can_lose_both() {
-        let contents = (0..64).map(|seed| {
-            let disk = SimDisk::new(seed);
-            write(&disk, b"old");
-            for op in [Op::Write("tmp".into(), Bytes::from_static(b"new")), Op::Rename("tmp".into(), "file".into())] {
-                disk.state().perform(op).unwrap();
-            }
-            disk.power_off();
-            read(&disk)
         });
-        let contents: std::collections::BTreeSet<_> = contents.collect();
-        assert_eq!(contents.into_iter().collect::<Vec<_>>(), ["", "new", "old"]);
+        Box::pin(async move { job.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+    }
+}
+
+impl fmt::Debug for SimDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimDisk").field("files", &self.files()).finish_non_exhaustive()
     }
 }

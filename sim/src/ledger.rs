@@ -21,18 +21,31 @@ pub struct Entries {
     pub published: BTreeMap<Bytes, Publish>,
     /// In the order in which they came.
     pub deliveries: Vec<Delivery>,
-    /// Of each nsqd's topics and channels, the bodies that were in its memory only when it died.
+    /// Of each nsqd's topics and channels, the bodies that only its dead process knew of, or its machine without power.
     pub excused: BTreeMap<Place, BTreeSet<Bytes>>,
     /// Operators' actions that drop messages or channels.
     pub drops: Vec<Drop>,
     /// Spans in which a channel had to be silent, or a topic to keep what it got.
     pub pauses: Vec<Pause>,
-    /// Channels that existed, and since when for sure.
-    pub channels: BTreeMap<Place, Instant>,
+    /// Channels that existed.
+    pub channels: BTreeMap<Place, Known>,
+    /// Nsqds that are dead and do not come back: what is on their disks is there, and goes to nobody.
+    pub abandoned: BTreeSet<String>,
+    /// Nsqds whose topics are durable.
+    pub durable: BTreeSet<String>,
 }
 
 /// An nsqd, a topic, a channel; the channel is empty for what its topic has not given to channels.
 pub type Place = (String, String, String);
+
+/// A channel that existed.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    /// Since then for sure.
+    pub since: Instant,
+    /// An operator was told so, and is told when it is on disk.
+    pub answered: bool,
+}
 
 /// A message that a producer sent.
 #[derive(Clone, Debug)]
@@ -79,6 +92,8 @@ pub struct Delivery {
     pub id: MessageId,
     /// Which delivery nsqd said it is.
     pub attempts: u16,
+    /// Whether nsqd may have it twice.
+    pub may_be_double: bool,
     /// Its body.
     pub body: Bytes,
     /// When the consumer asked for more time.
@@ -107,12 +122,16 @@ pub struct Drop {
     pub topic: String,
     /// From this channel, or from the topic before its channels.
     pub channel: Option<String>,
-    /// What nsqd held there when it was asked for.
-    pub held: BTreeSet<Bytes>,
+    /// What nsqd held there when it was asked for; `None` if some of that was not in memory: it may have been anything.
+    pub held: Option<BTreeSet<Bytes>>,
+    /// Of that, what was in memory and must not come back: the channel's, or everything if the topic was deleted.
+    pub gone: BTreeSet<Bytes>,
     /// When it was asked for.
     pub asked: Instant,
-    /// When it was answered.
+    /// When it was answered, or given up.
     pub done: Instant,
+    /// It was answered.
+    pub answered: bool,
 }
 
 /// A pause.
@@ -143,8 +162,9 @@ impl Entries {
     }
 
     /// From now on the nsqd owes the channel what it accepts for the topic.
-    pub fn channel_exists(&mut self, nsqd: &str, topic: &str, channel: &str) {
+    pub fn channel_exists(&mut self, nsqd: &str, topic: &str, channel: &str, answered: bool) {
         let place = (nsqd.to_owned(), topic.to_owned(), channel.to_owned());
-        self.channels.entry(place).or_insert_with(Instant::now);
+        let known = self.channels.entry(place).or_insert_with(|| Known { since: Instant::now(), answered });
+        known.answered |= answered;
     }
 }

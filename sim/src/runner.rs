@@ -72,6 +72,11 @@ impl Sim {
         self.notes.trace.note("scenario", event);
     }
 
+    /// How many errors servers have reported whose text contains this.
+    pub fn errors(&self, text: &str) -> usize {
+        self.notes.trace.errors(text)
+    }
+
     /// Counts something that was exercised. The network's own counters, named `net_…`, need no call.
     pub fn count(&self, what: &'static str, times: u64) {
         *self.notes.kept().counts.entry(what).or_default() += times;

@@ -27,13 +27,21 @@ struct Lines {
     hash: u64,
     count: u64,
     tail: VecDeque<String>,
+    /// What was reported as an error, with its machine.
+    errors: Vec<String>,
     echo: bool,
 }
 
 impl Trace {
     /// An empty trace; with `echo` each line also goes to stderr at once, down to single packets.
     pub fn new(echo: bool) -> Self {
-        Self(Arc::new(Mutex::new(Lines { hash: FNV_OFFSET, count: 0, tail: VecDeque::new(), echo })))
+        Self(Arc::new(Mutex::new(Lines {
+            hash: FNV_OFFSET,
+            count: 0,
+            tail: VecDeque::new(),
+            errors: Vec::new(),
+            echo,
+        })))
     }
 
     /// Adds a line at the present simulated time.
@@ -56,6 +64,11 @@ impl Trace {
     pub fn mix(&self, number: u64) {
         let mut lines = lock(&self.0);
         lines.hash = number.to_le_bytes().into_iter().fold(lines.hash, mix);
+    }
+
+    /// How many errors were reported whose text contains this.
+    pub fn errors(&self, text: &str) -> usize {
+        lock(&self.0).errors.iter().filter(|error| error.contains(text)).count()
     }
 
     /// FNV-1a of all lines so far.
@@ -168,6 +181,9 @@ impl Subscriber for Recorder {
         event.record(&mut fields);
         let node = lock(&self.spans).here();
         let target = event.metadata().target();
+        if *event.metadata().level() == Level::ERROR {
+            lock(&self.trace.0).errors.push(fields.message.clone());
+        }
         self.trace.note(&node, &format!("{target}: {}{}", fields.message, fields.rest));
     }
 

@@ -5,11 +5,11 @@
 
 use crate::checks;
 use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
-use crate::cluster::{Cluster, Nsqd, NsqdConfig};
+use crate::cluster::{Cluster, Keeping, Nsqd};
+use crate::disk::Faults;
 use crate::runner::Sim;
 use madsim::task::NodeId;
 use madsim::time::{Instant, sleep};
-use nsq_core::options::Options;
 use nsq_core::random::Random;
 use std::time::Duration;
 
@@ -43,14 +43,16 @@ pub struct Plan {
     pub producer: ProducerPlan,
     /// A template for consumers.
     pub consumer: ConsumerPlan,
-    /// `--mem-queue-size`
-    pub mem_queue_size: u64,
+    /// How nsqd keeps messages.
+    pub keeping: Keeping,
 }
 
 /// The longest that a packet takes on a healthy link of a world.
 pub const LATENCY: Duration = Duration::from_millis(5);
 /// After healing, everything has drained by then.
 const DRAINED: Duration = Duration::from_secs(180);
+/// An nsqd that is started serves by then.
+const STARTED: Duration = Duration::from_secs(20);
 /// Two looks of the watcher are so far apart.
 const WATCH: Duration = Duration::from_millis(20);
 
@@ -83,7 +85,7 @@ impl Plan {
                 stall_one_in: 0,
                 heartbeat: Duration::from_millis(1000 + random.below(20_000)),
             },
-            mem_queue_size: [0, 2, 10_000][random.below(3) as usize],
+            keeping: Keeping::draw(random),
         }
     }
 }
@@ -98,8 +100,7 @@ impl World {
         sim.require(&["accepted", "deliveries", "redeliveries", "requeues", "net_short_reads"]);
         sim.net().configure(|config| config.link.latency = Duration::from_micros(100)..=LATENCY);
         let cluster = Cluster::new(&sim);
-        let options = Options { mem_queue_size: plan.mem_queue_size, ..Options::default() };
-        let nsqd = cluster.nsqd("nsqd", NsqdConfig { options, ..NsqdConfig::default() });
+        let nsqd = cluster.nsqd("nsqd", plan.keeping.config());
         let mut world = Self { sim, cluster, nsqd, clients: Vec::new(), random, plan, signals: Signals::default() };
         world.populate().await;
         world.sim.net().spawn(world.clients[0], watch(world.nsqd.clone()));
@@ -131,8 +132,6 @@ impl World {
             }
         }
         self.clients = clients;
-        // `nsqd.dat` is written behind the answers.
-        sleep(Duration::from_millis(100)).await;
     }
 
     /// Whether a producer is still at work.
@@ -150,28 +149,44 @@ impl World {
         self.clients[self.random.below(self.clients.len() as u64) as usize]
     }
 
-    /// Heals everything, waits until all is delivered, and holds the ledger against the promises.
+    /// One of the topics, and its channels.
+    pub fn any_topic(&mut self) -> (String, Vec<String>) {
+        let at = self.random.below(self.plan.topics.len() as u64) as usize;
+        self.plan.topics[at].clone()
+    }
+
+    /// Starts nsqd again and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub async fn restart(&self) {
+        self.cluster.restart(&self.nsqd);
+        within(STARTED, || self.nsqd.broker().is_none().then(|| "nsqd does not start".into())).await;
+        self.sim.count("messages_found", self.nsqd.queued().values().sum());
+    }
+
+    /// Heals everything, waits until all is delivered and no file of messages is left, and holds the ledger against the
+    /// promises.
     pub async fn finish(&self) {
-        self.sim.note("heal");
-        self.sim.net().heal_all();
-        let started = Instant::now();
-        while self.producing() {
-            assert!(started.elapsed() < 4 * DRAINED, "the producers do not come to an end");
-            sleep(WATCH).await;
-        }
-        self.sim.note("calm");
-        self.signals.calm_down();
-        let healed = Instant::now();
-        while let Some(what) = self.nsqd.undrained() {
-            assert!(healed.elapsed() < DRAINED, "not drained after {DRAINED:?}: {what}");
-            sleep(Duration::from_millis(100)).await;
-        }
-        // What was drained at the server may still be on its way to the ledger.
-        sleep(Duration::from_secs(2)).await;
+        self.drain().await;
+        within(DRAINED, || self.nsqd.left_on_disk()).await;
         let entries = self.cluster.ledger.open();
         checks::nothing_invented(&entries);
         checks::at_least_once(&entries);
         checks::attempts_grow(&entries);
+    }
+
+    /// Heals everything and waits until all is delivered.
+    pub async fn drain(&self) {
+        self.sim.note("heal");
+        self.sim.net().heal_all();
+        self.nsqd.disk.configure(|faults| *faults = Faults::default());
+        within(4 * DRAINED, || self.producing().then(|| "the producers do not come to an end".into())).await;
+        self.sim.note("calm");
+        self.signals.calm_down();
+        within(DRAINED, || self.nsqd.undrained()).await;
+        // What was drained at the server may still be on its way to the ledger.
+        sleep(Duration::from_secs(2)).await;
     }
 
     /// What only holds where no packet is late.
@@ -181,6 +196,15 @@ impl World {
         checks::credit_is_kept(&entries, |_| self.plan.consumer.rdy, self.plan.consumer.msg_timeout / 2);
         checks::never_early(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
         checks::pauses_are_kept(&entries, 2 * LATENCY);
+    }
+}
+
+/// Looks until nothing is amiss.
+async fn within(bound: Duration, amiss: impl Fn() -> Option<String>) {
+    let started = Instant::now();
+    while let Some(what) = amiss() {
+        assert!(started.elapsed() < bound, "after {bound:?}: {what}");
+        sleep(Duration::from_millis(100)).await;
     }
 }
 

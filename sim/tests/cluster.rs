@@ -147,6 +147,7 @@ async fn leave(all: &mut Topology) {
     all.wait_up_to(secs(40)).await;
     if all.one_in(2) {
         all.nsqds.retain(|other| other.machine.node != nsqd.machine.node);
+        all.cluster.abandon(&nsqd);
         all.sim.count("left_for_good", 1);
     } else {
         all.cluster.restart(&nsqd);

@@ -24,7 +24,7 @@ fn consumers_die() {
 #[test]
 fn nsqd_crashes() {
     sweep("nsqd_crashes", SEEDS, async |sim: Sim| {
-        sim.require(&["kills", "power_offs", "messages_lost_with_memory", "refused_or_unknown"]);
+        sim.require(&["kills", "power_offs", "messages_unsynced", "messages_in_memory_only", "refused_or_unknown"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..2 + world.random.below(4) {
             sleep(world.up_to(Duration::from_secs(6))).await;

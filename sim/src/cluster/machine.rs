@@ -125,6 +125,11 @@ impl Machine {
         self.sim.count("clock_steps", 1);
     }
 
+    /// How far its wall clock is from the truth, nanoseconds.
+    pub fn skewed(&self) -> i64 {
+        *lock(&self.clock.0)
+    }
+
     /// Has power and a process.
     pub fn is_up(&self) -> bool {
         lock(&self.state).is_up

@@ -5,17 +5,17 @@
 //! nothing else is excused.
 
 mod datacenter;
+mod keeping;
 mod lookupd;
 mod machine;
 mod nsqd;
 mod operator;
 
 use self::machine::SkewedClock;
-use crate::ledger::Ledger;
+use crate::ledger::{Known, Ledger};
 use crate::runner::Sim;
 use bytes::Bytes;
 use madsim::task::NodeId;
-use madsim::time::Instant;
 use nsq_core::message::PAYLOAD_HEADER;
 use nsq_net_sim::broker::Broker;
 use nsq_sim_rt::sim::Net;
@@ -24,6 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use datacenter::Datacenter;
+pub use keeping::Keeping;
 pub use lookupd::Lookupd;
 pub use machine::Machine;
 pub use nsqd::{Nsqd, NsqdConfig};
@@ -79,11 +80,20 @@ impl Cluster {
         self.sim.net().node(name).idle()
     }
 
-    /// Kills the process, or cuts the power, after writing down what it held in memory.
+    /// Kills the process, or cuts the power, after writing down what that excuses.
     pub fn crash(&self, nsqd: &Nsqd, power_off: bool) {
         if let Some(broker) = nsqd.broker() {
-            let lost = excuse(&self.ledger, &nsqd.machine.name, &broker);
-            self.sim.count("messages_lost_with_memory", lost);
+            let (memory_only, unsynced) = (at_risk(&broker, false), at_risk(&broker, true));
+            let lost = if power_off { &unsynced } else { &memory_only };
+            self.sim.count(if power_off { "messages_unsynced" } else { "messages_in_memory_only" }, lost.len() as u64);
+            // Where no message may stay in memory only, a kill takes none that was acknowledged.
+            if power_off || !nsqd.writes_all || nsqd.disk.failed() > 0 {
+                self.excuse(nsqd, lost);
+            }
+            nsqd.leave_unsynced(unsynced);
+        } else if power_off {
+            // It has not come up since the last time: what a kill had left to the page cache is lost now.
+            self.excuse(nsqd, &nsqd.unsynced());
         }
         nsqd.gone();
         if power_off {
@@ -91,8 +101,25 @@ impl Cluster {
             nsqd.disk.power_off();
         } else {
             nsqd.machine.kill();
+            nsqd.disk.kill();
         }
         self.forget_unsaved(nsqd);
+    }
+
+    /// Nothing is excused for durable topics: nobody was told of what is lost of them, and nobody has seen it.
+    fn excuse(&self, nsqd: &Nsqd, lost: &[Message]) {
+        let entries = &mut *self.ledger.open();
+        if !entries.durable.contains(&nsqd.machine.name) {
+            for (topic, channel, body) in lost {
+                let place = (nsqd.machine.name.clone(), topic.clone(), channel.clone());
+                entries.excused.entry(place).or_default().insert(body.clone());
+            }
+        }
+    }
+
+    /// It is dead and does not come back.
+    pub fn abandon(&self, nsqd: &Nsqd) {
+        self.ledger.open().abandoned.insert(nsqd.machine.name.clone());
     }
 
     /// Starts it again.
@@ -102,27 +129,22 @@ impl Cluster {
 
     /// What it got to know a moment ago may not be in `nsqd.dat` yet.
     fn forget_unsaved(&self, nsqd: &Nsqd) {
-        let saved = |since: &Instant| since.elapsed() > SAVED;
-        self.ledger.open().channels.retain(|(name, ..), since| *name != nsqd.machine.name || saved(since));
+        let saved = |known: &Known| known.answered || known.since.elapsed() > SAVED;
+        self.ledger.open().channels.retain(|(name, ..), known| *name != nsqd.machine.name || saved(known));
     }
 }
 
-/// Writes down what an nsqd that dies holds in memory only. Returns how many messages of channels that is.
-fn excuse(ledger: &Ledger, nsqd: &str, broker: &Broker) -> u64 {
-    let excused = &mut ledger.open().excused;
-    let mut lost = 0;
+/// A message by its topic, channel and body; no channel if it was not given to any: it is missing in all of them then,
+/// those to come included.
+type Message = (String, String, Bytes);
+
+/// What ends with an nsqd's process, or with the power of its machine.
+fn at_risk(broker: &Broker, power_off: bool) -> Vec<Message> {
+    let mut lost = Vec::new();
     broker.inspect(|topic| {
-        let channels: Vec<_> = topic.stats(None, false).channels.into_iter().map(|channel| channel.name).collect();
-        topic.held(|channel, payload| {
-            let body = Bytes::copy_from_slice(&payload[PAYLOAD_HEADER..]);
-            // What was not given to channels is missing in all of them, those to come included.
-            let names = channel.map_or_else(|| channels.iter().collect(), |channel| vec![channel]);
-            let all = names.into_iter().map(|name| name.to_string());
-            for channel in all.chain(channel.is_none().then(String::new)) {
-                let key = (nsqd.to_owned(), topic.name().to_string(), channel);
-                excused.entry(key).or_default().insert(body.clone());
-            }
-            lost += 1;
+        topic.at_risk(power_off, |channel, payload| {
+            let (topic, channel) = (topic.name().to_string(), channel.map_or_else(String::new, ToString::to_string));
+            lost.push((topic, channel, Bytes::copy_from_slice(&payload[PAYLOAD_HEADER..])));
         });
     });
     lost

@@ -5,6 +5,7 @@ use crate::ledger::{Drop, Pause};
 use madsim::time::{Instant, sleep, timeout};
 use nsq_sim_rt::io::{AsyncReadExt, AsyncWriteExt};
 use nsq_sim_rt::net::TcpStream;
+use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
@@ -33,6 +34,18 @@ impl Cluster {
         }
     }
 
+    /// What `/ping` says: the status.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub async fn ping(&self, nsqd: &Nsqd) -> Result<u16, String> {
+        let address = nsqd.http_address();
+        let request = "GET /ping HTTP/1.1\r\nHost: nsq\r\nConnection: close\r\n\r\n";
+        let asked = self.sim.net().spawn(self.desk, async move { exchange(&address, request).await });
+        let answer = timeout(HTTP_TIMEOUT, asked).await.map_err(|late| late.to_string())?;
+        answer.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+    }
+
     /// Creates a topic and channels, and writes down that they are there.
     pub async fn create(&self, nsqd: &Nsqd, topic: &str, channels: &[&str]) {
         let address = nsqd.http_address();
@@ -40,7 +53,7 @@ impl Cluster {
         for channel in channels {
             let path = format!("/channel/create?topic={topic}&channel={channel}");
             self.post(address.clone(), &path).await.expect("a channel can be created");
-            self.ledger.open().channel_exists(&nsqd.machine.name, topic, channel);
+            self.ledger.open().channel_exists(&nsqd.machine.name, topic, channel, true);
         }
     }
 
@@ -49,9 +62,14 @@ impl Cluster {
     pub async fn drop(&self, nsqd: &Nsqd, topic: &str, channel: Option<&str>, delete: bool) {
         let verb = if delete { "delete" } else { "empty" };
         let path = at(verb, topic, channel);
-        let (asked, held) = (Instant::now(), nsqd.held(topic, channel));
+        let (asked, (held, own)) = (Instant::now(), nsqd.held(topic, channel));
         // Whatever the answer, it may have happened.
-        let _ = self.post(nsqd.http_address(), &path).await;
+        let answered = self.post(nsqd.http_address(), &path).await.is_ok();
+        let gone = match channel {
+            Some(_) => own,
+            None if delete => held.clone().unwrap_or_default(),
+            None => BTreeSet::new(),
+        };
         let node = nsqd.machine.name.clone();
         let (topic, channel) = (topic.to_owned(), channel.map(str::to_owned));
         let mut entries = self.ledger.open();
@@ -59,7 +77,7 @@ impl Cluster {
             let deleted = |name: &str| channel.as_deref().is_none_or(|channel| channel == name);
             entries.channels.retain(|(on, of, name), _| *on != node || *of != topic || !deleted(name));
         }
-        entries.drops.push(Drop { node, topic, channel, held, asked, done: Instant::now() });
+        entries.drops.push(Drop { node, topic, channel, held, gone, asked, done: Instant::now(), answered });
     }
 
     /// Pauses a channel, or a whole topic, for a while, and writes that down.

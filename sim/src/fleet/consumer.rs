@@ -236,6 +236,8 @@ impl Process {
             at: Instant::now(),
             id: message.id(),
             attempts: message.attempts(),
+            // No disk fails where it is used.
+            may_be_double: false,
             body: message.body().clone(),
             touched: None,
             fate: Fate::Left,

@@ -14,7 +14,6 @@ use crate::fleet::{Consumer, Consuming, Producer, Producing, Signals};
 use crate::ledger::Outcome;
 use crate::runner::Sim;
 use madsim::time::{Instant, sleep};
-use nsq_core::options::Options;
 use nsq_core::random::Random;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -56,6 +55,8 @@ const ANSWERED: Duration = Duration::from_secs(180);
 /// While there is something to deliver, something more is finished within that time: longer than any timeout or pause.
 /// How long all of it takes depends on how little a consumer wants at a time.
 const MOVING: Duration = Duration::from_secs(120);
+/// When nothing is queued any more, files of messages have gone by then.
+const CLEANED: Duration = Duration::from_secs(20);
 /// A frame may come in several packets and reads.
 const FRAME: Duration = Duration::from_millis(10);
 /// Publishes go on for so long when everyone has found everyone.
@@ -135,9 +136,9 @@ impl Topology {
     /// A new nsqd in one of the datacenters, counted round.
     pub fn add_nsqd(&mut self, datacenter: usize) -> Nsqd {
         self.built += 1;
-        let options = Options { mem_queue_size: self.plan.mem_queue_size, ..Options::default() };
         let lookupds = self.lookupds.iter().map(Lookupd::address).collect();
-        let nsqd = self.cluster.nsqd(&format!("nsqd-{}", self.built), NsqdConfig { options, lookupds });
+        let config = NsqdConfig { lookupds, ..self.plan.keeping.config() };
+        let nsqd = self.cluster.nsqd(&format!("nsqd-{}", self.built), config);
         self.place(&nsqd.machine, datacenter);
         self.nsqds.push(nsqd.clone());
         self.all_nsqds.lock().unwrap_or_else(PoisonError::into_inner).push(nsqd.clone());
@@ -255,7 +256,7 @@ impl Topology {
             return;
         }
         for channel in &channels {
-            self.cluster.ledger.open().channel_exists(&nsqd.machine.name, topic, channel);
+            self.cluster.ledger.open().channel_exists(&nsqd.machine.name, topic, channel, false);
             self.sim.count("precreations", 1);
         }
     }
@@ -299,6 +300,7 @@ impl Topology {
         self.sim.note("calm");
         self.signals.calm_down();
         self.drain().await;
+        self.within(CLEANED, || self.nsqds.iter().find_map(Nsqd::left_on_disk)).await;
         // What was drained at the servers may still be on its way to the ledger.
         sleep(Duration::from_secs(2)).await;
         self.stays_so(healed).await;

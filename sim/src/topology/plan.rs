@@ -1,5 +1,6 @@
 //! What a topology is like, drawn from the seed.
 
+use crate::cluster::Keeping;
 use crate::fleet::{Consuming, Producing};
 use nsq_core::lookupd;
 use nsq_core::random::Random;
@@ -35,8 +36,8 @@ pub struct Plan {
     pub outside: RangeInclusive<Duration>,
     /// No client's connection is lost without a word, so that what nsqds have given to consumers is watched, too.
     pub clients_are_well: bool,
-    /// `--mem-queue-size`
-    pub mem_queue_size: u64,
+    /// How nsqds keep messages.
+    pub keeping: Keeping,
 }
 
 impl Plan {
@@ -81,7 +82,7 @@ impl Plan {
             inside: millis(0)..=millis(1 + random.below(4)),
             outside: millis(10)..=millis(15 + random.below(45)),
             clients_are_well: false,
-            mem_queue_size: [0, 2, 10_000][random.below(3) as usize],
+            keeping: Keeping::draw(random),
         }
     }
 }

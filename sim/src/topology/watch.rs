@@ -64,7 +64,7 @@ fn look(cluster: &Cluster, nsqd: &Nsqd) {
     let mut entries = cluster.ledger.open();
     for (topic, channel) in nsqd.directory().into_iter().flatten() {
         if let Some(channel) = channel {
-            entries.channel_exists(&nsqd.machine.name, &topic, &channel);
+            entries.channel_exists(&nsqd.machine.name, &topic, &channel, false);
         }
     }
 }

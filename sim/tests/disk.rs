@@ -1,0 +1,381 @@
+//! One nsqd on a disk that lies, each scenario over a fixed set of seeds and in both modes.
+//!
+//! What must hold is in the ledger: durable topics lose nothing that was acknowledged or delivered, others what the dead
+//! process, or its machine without power, says that it had not written. `NSQ_SIM_SEED=17` replays one seed; see
+//! `nsq_sim::runner`.
+#![cfg(madsim)]
+
+use madsim::time::{Instant, sleep, timeout};
+use nsq_core::random::Random;
+use nsq_sim::checks;
+use nsq_sim::runner::{Sim, sweep};
+use nsq_sim::world::{LATENCY, Plan, World};
+use std::ops::Range;
+use std::time::Duration;
+
+const SEEDS: Range<u64> = 0..25;
+/// A disk that works again has been tried by then.
+const PROBED: Duration = millis(2500);
+
+const fn millis(count: u64) -> Duration {
+    Duration::from_millis(count)
+}
+
+/// More messages than memory is for, in files that are soon full.
+fn overflowing(plan: &mut Plan, random: &mut Random) {
+    plan.keeping.mem_queue_size = 2 * random.below(2);
+    plan.keeping.max_bytes_per_file = (1 + random.below(8)) << 10;
+    plan.producer.pause = millis(1 + random.below(60));
+}
+
+#[test]
+fn processes_are_killed() {
+    sweep("processes_are_killed", SEEDS, async |sim: Sim| {
+        sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        for _ in 0..3 + world.random.below(4) {
+            sleep(world.up_to(millis(1500))).await;
+            world.cluster.crash(&world.nsqd, false);
+            sleep(world.up_to(millis(1000))).await;
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
+#[test]
+fn power_goes_between_any_two_operations() {
+    sweep("power_goes_between_any_two_operations", SEEDS, async |sim: Sim| {
+        sim.require(&["cuts", "cuts_while_starting", "torn_files", "undone_directory_changes", "messages_unsynced"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        for _ in 0..3 + world.random.below(4) {
+            lose_power(&mut world, 150).await;
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
+/// Cuts the power within so many operations of the disk, and perhaps again and again while nsqd starts. It is not started.
+async fn lose_power(world: &mut World, within: u64) {
+    cut(world, within).await;
+    while world.random.below(2) == 0 {
+        world.cluster.restart(&world.nsqd);
+        cut(world, 30).await;
+    }
+}
+
+async fn cut(world: &mut World, within: u64) {
+    let operations = world.random.below(within);
+    let cut = timeout(millis(3000), world.nsqd.disk.cut_after(operations)).await.is_ok();
+    let starts = world.nsqd.broker().is_none();
+    world.sim.count(if starts { "cuts_while_starting" } else { "cuts" }, u64::from(cut));
+    world.cluster.crash(&world.nsqd, true);
+    sleep(millis(100)).await;
+}
+
+#[test]
+fn files_roll_and_go_under_power_cuts() {
+    sweep("files_roll_and_go_under_power_cuts", SEEDS, async |sim: Sim| {
+        sim.require(&["cuts", "segments_removed", "topics_deleted", "channels_deleted", "emptied"]);
+        let mut world = World::start(sim, overflowing).await;
+        for _ in 0..4 {
+            sleep(world.up_to(millis(600))).await;
+            let (topic, channels) = world.any_topic();
+            let channel = channels[world.random.below(channels.len() as u64) as usize].clone();
+            let (channel, delete, what) = match world.random.below(4) {
+                0 => (None, true, "topics_deleted"),
+                1 => (Some(&*channel), true, "channels_deleted"),
+                2 => (None, false, "emptied"),
+                _ => (Some(&*channel), false, "emptied"),
+            };
+            world.sim.count(what, 1);
+            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let power = async {
+                lose_power(&mut world, 40).await;
+                world.restart().await;
+            };
+            nsq_sim_rt::join!(cluster.drop(&nsqd, &topic, channel, delete), power);
+            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+            world.cluster.create(&world.nsqd, &topic, &names).await;
+        }
+        world.finish().await;
+        checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
+    });
+}
+
+#[test]
+fn deleted_topics_stay_deleted() {
+    sweep("deleted_topics_stay_deleted", SEEDS, async |sim: Sim| {
+        sim.require(&["power_offs", "undone_directory_changes"]);
+        let mut world = World::start(sim, overflowing).await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(600))).await;
+            let net = world.sim.net().clone();
+            net.partition(&world.clients, &[world.nsqd.machine.node]);
+            let (topic, channels) = world.any_topic();
+            world.cluster.drop(&world.nsqd, &topic, None, true).await;
+            world.cluster.crash(&world.nsqd, true);
+            world.restart().await;
+            let is_there = world.nsqd.directory().is_some_and(|all| all.contains(&(topic.clone(), None)));
+            assert!(!is_there, "{topic} was deleted, and is back");
+            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+            world.cluster.create(&world.nsqd, &topic, &names).await;
+            net.heal_all();
+        }
+        world.finish().await;
+        checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
+    });
+}
+
+#[test]
+fn clean_ends_lose_nothing() {
+    sweep("clean_ends_lose_nothing", SEEDS, async |sim: Sim| {
+        sim.require(&["clean_ends", "messages_found", "attempts_gone_on"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(2000))).await;
+            world.cluster.end(&world.nsqd).await;
+            world.restart().await;
+        }
+        assert!(world.cluster.ledger.open().excused.is_empty(), "a clean end excuses nothing");
+        world.finish().await;
+        let gone_on = checks::attempts_go_on(&world.cluster.ledger.open());
+        world.sim.count("attempts_gone_on", gone_on);
+    });
+}
+
+#[test]
+fn the_disk_is_full_and_is_not() {
+    sweep("the_disk_is_full_and_is_not", SEEDS, async |sim: Sim| {
+        sim.require(&[
+            "full_disks",
+            "red_pings",
+            "refused_by_the_disk",
+            "deliveries_with_a_full_disk",
+            "recovered_alone",
+        ]);
+        let world = World::start(sim, |plan, random| {
+            overflowing(plan, random);
+            plan.producer.messages = 400;
+        });
+        let mut world = world.await;
+        for _ in 0..2 {
+            sleep(world.up_to(millis(1000))).await;
+            fill(&mut world).await;
+        }
+        if world.random.below(2) == 0 {
+            world.cluster.crash(&world.nsqd, world.random.below(2) == 0);
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
+/// The disk is full for a while, and gets room again when nobody publishes.
+async fn fill(world: &mut World) {
+    let room = world.random.below(4000);
+    let started = Instant::now();
+    while world.nsqd.health().is_ok() && world.producing() && started.elapsed() < millis(20_000) {
+        take_room(world, room);
+        sleep(millis(10)).await;
+    }
+    if world.nsqd.health().is_err() {
+        world.sim.count("full_disks", 1);
+        let before = world.cluster.ledger.open().deliveries.len();
+        for _ in 0..1 + world.random.below(100) {
+            take_room(world, room);
+            let is_red = world.cluster.ping(&world.nsqd).await == Ok(500);
+            world.sim.count("red_pings", is_red.into());
+            sleep(millis(20)).await;
+        }
+        let delivered = world.cluster.ledger.open().deliveries.len() - before;
+        world.sim.count("deliveries_with_a_full_disk", delivered as u64);
+        let net = world.sim.net().clone();
+        net.partition(&world.clients, &[world.nsqd.machine.node]);
+        world.nsqd.disk.configure(|faults| faults.capacity = u64::MAX);
+        sleep(PROBED).await;
+        assert_eq!(world.nsqd.health(), Ok(()), "there is room again");
+        assert_eq!(world.cluster.ping(&world.nsqd).await, Ok(200), "/ping is green");
+        world.sim.count("recovered_alone", 1);
+        net.heal_all();
+    }
+    world.nsqd.disk.configure(|faults| faults.capacity = u64::MAX);
+}
+
+/// Others take all but so much of the room that there is, also what nsqd gives up.
+fn take_room(world: &World, room: u64) {
+    let used = world.nsqd.disk.used();
+    world.nsqd.disk.configure(|faults| faults.capacity = faults.capacity.min(used + room));
+}
+
+#[test]
+fn operations_fail_now_and_then() {
+    sweep("operations_fail_now_and_then", SEEDS, async |sim: Sim| {
+        sim.require(&["failed_operations", "slow_fsyncs", "kills", "power_offs", "refused_by_the_disk"]);
+        let mut world = World::start(sim, overflowing).await;
+        for round in 0..3 {
+            let (writes, reads) = (5 + world.random.below(60), 5 + world.random.below(60));
+            world.nsqd.disk.configure(|faults| {
+                (faults.fail_one_in, faults.fail_reads_one_in) = (writes, reads);
+                (faults.slow_one_in, faults.slow) = (20, millis(2000));
+            });
+            sleep(world.up_to(millis(4000))).await;
+            if round == 2 {
+                // What failed now is made good without a new start.
+                break;
+            }
+            let power_off = world.random.below(2) == 0;
+            world.cluster.crash(&world.nsqd, power_off);
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
+#[test]
+fn fsyncs_fail_and_power_goes() {
+    sweep("fsyncs_fail_and_power_goes", SEEDS, async |sim: Sim| {
+        sim.require(&["dropped_pages", "cuts"]);
+        let world = World::start(sim, |plan, random| {
+            overflowing(plan, random);
+            // What was given to the disk soon has to give its memory back.
+            plan.keeping.mem_queue_bytes = [1 << 30, 24 << 10][random.below(2) as usize];
+        });
+        let mut world = world.await;
+        for _ in 0..4 {
+            let one_in = 1 + world.random.below(6);
+            world.nsqd.disk.configure(|faults| faults.fail_syncs_one_in = one_in);
+            sleep(world.up_to(millis(500))).await;
+            cut(&mut world, 60).await;
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
+#[test]
+fn deferred_messages_keep_their_time() {
+    sweep("deferred_messages_keep_their_time", SEEDS, async |sim: Sim| {
+        sim.require(&["kills", "power_offs", "clean_ends", "clock_steps", "deferred"]);
+        let world = World::start(sim, |plan, random| {
+            plan.producer.defer_one_in = 1 + random.below(2);
+            plan.producer.batch_one_in = 0;
+        });
+        let mut world = world.await;
+        // A clock that goes forward while nsqd is down makes messages due.
+        let forward = world.random.below(2) == 0;
+        for _ in 0..4 {
+            sleep(world.up_to(millis(1500))).await;
+            let hour = 3_600_000_000_000;
+            match world.random.below(3) {
+                0 => world.cluster.end(&world.nsqd).await,
+                way => world.cluster.crash(&world.nsqd, way == 1),
+            }
+            let off = world.random.below(hour) as i64;
+            world.nsqd.machine.skew(if forward { off } else { world.nsqd.machine.skewed() - off });
+            sleep(world.up_to(millis(1000))).await;
+            world.restart().await;
+        }
+        world.finish().await;
+        if !forward {
+            checks::never_early(&world.cluster.ledger.open(), world.plan.consumer.msg_timeout, 2 * LATENCY);
+        }
+    });
+}
+
+#[test]
+fn a_slow_reader_follows_a_rolling_writer() {
+    sweep("a_slow_reader_follows_a_rolling_writer", SEEDS, async |sim: Sim| {
+        sim.require(&["segments_made", "segments_removed", "segment_reads"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.keeping.mem_queue_bytes = 64 << 10;
+            plan.producer.messages = 600;
+            plan.producer.batch_one_in = 2;
+            plan.producer.pause = millis(1 + random.below(5));
+            plan.consumer.work = millis(20);
+            plan.consumer.rdy = 1 + random.below(5) as u32;
+        });
+        world.await.finish().await;
+        assert_eq!(sim.errors(""), 0, "a sound disk gives nobody a reason to complain");
+    });
+}
+
+#[test]
+fn flipped_bits_cost_what_they_hit() {
+    sweep("flipped_bits_cost_what_they_hit", SEEDS, async |sim: Sim| {
+        sim.require(&["flipped_bodies", "reported_damage", "counted_as_lost"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.consumer.work = millis(300);
+        });
+        let mut world = world.await;
+        for _ in 0..4 {
+            sleep(world.up_to(millis(1000))).await;
+            world.cluster.end(&world.nsqd).await;
+            for _ in 0..3 {
+                rot(&world);
+            }
+            world.restart().await;
+        }
+        world.finish().await;
+        sim.count("reported_damage", sim.errors("damaged") as u64);
+        sim.count("counted_as_lost", world.nsqd.lost());
+    });
+}
+
+/// A bit of a message that is on disk flips, which excuses this message and no other.
+fn rot(world: &World) {
+    let entries = &mut *world.cluster.ledger.open();
+    let bodies: Vec<_> = entries.published.keys().cloned().collect();
+    if let Some(body) = world.nsqd.disk.flip_within(".log", &bodies) {
+        let topic = entries.published[body].topic.clone();
+        entries.excused.entry(("nsqd".into(), topic, String::new())).or_default().insert(body.clone());
+        world.sim.count("flipped_bodies", 1);
+    }
+}
+
+#[test]
+fn flipped_bits_never_stop_a_start() {
+    sweep("flipped_bits_never_stop_a_start", SEEDS, async |sim: Sim| {
+        sim.require(&["flipped_bits"]);
+        let mut world = World::start(sim.clone(), overflowing).await;
+        for _ in 0..4 {
+            sleep(world.up_to(millis(1000))).await;
+            world.cluster.crash(&world.nsqd, world.random.below(2) == 0);
+            // `nsqd.dat` has no checksum, in the format that it shares with others.
+            for ending in [".log", ".log", ".journal"] {
+                world.nsqd.disk.flip(ending);
+            }
+            world.restart().await;
+        }
+        world.drain().await;
+        checks::nothing_invented(&world.cluster.ledger.open());
+    });
+}
+
+#[test]
+fn a_second_start_finds_the_same() {
+    sweep("a_second_start_finds_the_same", SEEDS, async |sim: Sim| {
+        sim.require(&["messages_found"]);
+        let mut world = World::start(sim, overflowing).await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(1500))).await;
+            let net = world.sim.net().clone();
+            net.partition(&world.clients, &[world.nsqd.machine.node]);
+            let power_off = world.random.below(2) == 0;
+            world.cluster.crash(&world.nsqd, power_off);
+            world.restart().await;
+            let first = world.nsqd.queued();
+            sleep(world.up_to(millis(100))).await;
+            world.cluster.crash(&world.nsqd, power_off);
+            world.restart().await;
+            assert_eq!(world.nsqd.queued(), first, "nothing has happened since");
+            net.heal_all();
+        }
+        world.finish().await;
+    });
+}
