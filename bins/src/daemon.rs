@@ -72,7 +72,8 @@ pub fn block_on<F: Future<Output = Result<(), String>>>(
 ) -> Result<(), String> {
     raise_file_limit();
     let failed = |error: io::Error| instantiate(program, &os_error(&error));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(failed)?;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.enable_all().max_blocking_threads(BLOCKING_THREADS).build().map_err(failed)?;
     let served = runtime.block_on(async {
         let stopped = stopped().map_err(|error| format!("cannot listen to signals - {}", os_error(&error)))?;
         serve(Box::pin(stopped)).await
@@ -81,6 +82,9 @@ pub fn block_on<F: Future<Output = Result<(), String>>>(
     runtime.shutdown_background();
     served
 }
+
+/// Threads for what blocks: the disk's operations, which have a bound of their own below this, and names to look up.
+const BLOCKING_THREADS: usize = 64;
 
 /// Completes when the daemon is told to stop.
 pub type Stopped = std::pin::Pin<Box<dyn Future<Output = ()>>>;

@@ -1,4 +1,4 @@
-//! The options of `nsq`, a whole local NSQ in one process: where its daemons listen, and where the data is.
+//! The options of `nsq`, a whole local NSQ in one process: where its daemons listen, where the data is, and how safe.
 //! In come the words of the command line, out come the options of nsqlookupd and of an nsqd that registers with it.
 //! The rule: what is not said here is as each daemon has it by default.
 
@@ -18,6 +18,10 @@ crate::options! {
     log_level: Level = Level::Warn, "log-level", "what to log: debug, info, warn, error or fatal";
 
     data_path: String = "nsq-data".into(), "data-path", "directory to keep nsqd's data in, created if there is none";
+    mem_queue_size: u64 = 10_000, "mem-queue-size", "messages to keep in memory, for each topic and channel";
+    durable: bool = false, "durable", "acknowledge messages after the fsync: kill -9 and power loss lose nothing";
+    durable_topics: Vec<String> = vec![], "durable-topic",
+        "the same for topics whose name matches, * being any text and ? any character (may be given multiple times)";
     broadcast_address: String = host.to_owned(), "broadcast-address",
         "address that consumers find nsqd under, for all who look it up";
     tcp_address: String = format!("{host}:4150"), "tcp-address", "nsqd's ADDR:PORT for TCP clients";
@@ -52,6 +56,9 @@ impl NsqOptions {
             broadcast_address: self.broadcast_address.clone(),
             nsqlookupd_tcp_addresses: vec![reachable(lookupd).to_string()],
             data_path: self.data_path.clone(),
+            mem_queue_size: self.mem_queue_size,
+            durable: self.durable,
+            durable_topics: self.durable_topics.clone(),
             ..NsqdOptions::new(&hostname())
         }
     }
@@ -91,7 +98,7 @@ mod tests {
 
     #[test]
     fn all_else_is_as_the_daemons_have_it() {
-        let line = "--data-path=d -tcp-address a:1 -http-address=b:2 --lookupd-tcp-address c:3 \
+        let line = "--data-path=d --mem-queue-size=7 --durable --durable-topic=t* -tcp-address a:1 -http-address=b:2 --lookupd-tcp-address c:3 \
                     -lookupd-http-address d:4 -broadcast-address=e";
         let options = parse(line);
         let expected = NsqdOptions {
@@ -100,6 +107,9 @@ mod tests {
             broadcast_address: "e".into(),
             nsqlookupd_tcp_addresses: vec!["[::1]:3".into()],
             data_path: "d".into(),
+            mem_queue_size: 7,
+            durable: true,
+            durable_topics: vec!["t*".into()],
             ..NsqdOptions::new(&hostname())
         };
         assert_eq!(options.nsqd(address("[::]:3")), expected);

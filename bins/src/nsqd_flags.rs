@@ -52,10 +52,14 @@ crate::options! {
     mem_queue_size: u64 = 10_000, "mem-queue-size", "messages to keep in memory, for each topic and channel";
     mem_queue_bytes: u64 = 1 << 30, "mem-queue-bytes",
         "bytes of queued messages to keep in memory, all topics together";
-    max_bytes_per_file: u64 = 104_857_600, "max-bytes-per-file",
-        "bytes of a message file before the next is begun", missing("messages on disk");
-    sync_every: u64 = 2_500, "sync-every", "messages between two fsyncs", missing("messages on disk");
-    sync_timeout: Duration = secs(2), "sync-timeout", "time between two fsyncs", missing("messages on disk");
+    max_bytes_per_file: u64 = 104_857_600, "max-bytes-per-file", "bytes of a message file before the next is begun";
+    sync_every: u64 = 2_500, "sync-every", "messages between two fsyncs (0: after each)";
+    sync_timeout: Duration = secs(2), "sync-timeout", "time between two fsyncs";
+    durable: bool = false, "durable",
+        "acknowledge messages after the fsync, and keep what channels have done with them: kill -9 and power loss lose \
+         nothing (not for ephemeral topics)";
+    durable_topics: Vec<String> = vec![], "durable-topic",
+        "the same for topics whose name matches, * being any text and ? any character (may be given multiple times)";
     queue_scan_worker_pool_max: u64 = 4, "queue-scan-worker-pool-max", "has no effect, timeouts are exact", obsolete();
     queue_scan_selection_count: u64 = 20, "queue-scan-selection-count", "has no effect, timeouts are exact", obsolete();
 

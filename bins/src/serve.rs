@@ -10,6 +10,7 @@ use crate::os_error::os_error;
 use crate::version;
 use nsq_core::options::Options;
 use nsq_net::disk::Directory;
+use nsq_net::durable::Durable;
 use nsq_net::env::Env;
 use nsq_net::http::{Identity, Live, Patience, Setting};
 use nsq_net::server::{Config, Listeners, Server};
@@ -67,6 +68,7 @@ pub async fn start(mut options: NsqdOptions, data_path: &Path, level: LevelHandl
     let config = Config {
         options: core_options(&options),
         mem_queue_bytes: usize::try_from(options.mem_queue_bytes).unwrap_or(usize::MAX),
+        durable: Durable { all: options.durable, patterns: options.durable_topics.clone() },
         lookupd_tcp_addresses: options.nsqlookupd_tcp_addresses.clone(),
         http_client: Patience {
             connect: options.http_client_connect_timeout,
@@ -105,6 +107,9 @@ fn core_options(options: &NsqdOptions) -> Options {
         max_output_buffer_timeout: options.max_output_buffer_timeout,
         max_channel_consumers: usize::try_from(options.max_channel_consumers).unwrap_or(usize::MAX),
         mem_queue_size: options.mem_queue_size,
+        max_bytes_per_file: options.max_bytes_per_file,
+        sync_every: options.sync_every,
+        sync_timeout: options.sync_timeout,
         max_deflate_level: options.max_deflate_level as u8,
         topology_region: options.topology_region.clone(),
         topology_zone: options.topology_zone.clone(),

@@ -4,6 +4,7 @@
 //! business.
 
 mod bench;
+mod disk;
 mod nsq;
 mod open_files;
 mod program;

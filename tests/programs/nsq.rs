@@ -54,6 +54,29 @@ fn a_message_is_published_and_found_by_lookup() {
 }
 
 #[test]
+fn what_is_queued_is_there_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let nsqd = |nsq: &mut Program| nsq.wait_for("address", |nsq| shown(&nsq.stdout(), "nsqd", 1));
+    let mut first = nsq(dir.path(), &["--durable-topic=kept"]);
+    let web = nsqd(&mut first);
+    for topic in ["kept", "ended"] {
+        assert_eq!(http("POST", &web, &format!("/pub?topic={topic}"), "hello").unwrap(), "OK");
+    }
+    first.signal(Signal::TERM);
+    assert_eq!(first.status(), 0, "{}", first.stderr());
+    let mut second = nsq(dir.path(), &["--durable-topic=kept"]);
+    let web = nsqd(&mut second);
+    assert_eq!(http("POST", &web, "/pub?topic=kept", "again").unwrap(), "OK");
+    second.kill();
+    let mut third = nsq(dir.path(), &[]);
+    let stats = http("GET", &nsqd(&mut third), "/stats?format=json", "").unwrap();
+    for (topic, depth) in [("kept", 2), ("ended", 1)] {
+        let expected = format!(r#""topic_name":"{topic}","channels":[],"depth":{depth},"#);
+        assert!(stats.contains(&expected), "{stats}");
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named_and_nothing_is_left() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -75,6 +75,12 @@ impl Program {
         }
     }
 
+    /// SIGKILL, and the end of it.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
@@ -89,6 +95,14 @@ impl Drop for Program {
 
 /// The body of the answer, which must be a 200.
 pub(crate) fn http(method: &str, address: &str, target: &str, body: &str) -> io::Result<String> {
+    match answer(method, address, target, body)? {
+        (200, body) => Ok(body),
+        (status, _) => Err(io::Error::other(format!("{method} {target}: {status}"))),
+    }
+}
+
+/// The status and the body of the answer.
+pub(crate) fn answer(method: &str, address: &str, target: &str, body: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = body.len();
@@ -96,8 +110,6 @@ pub(crate) fn http(method: &str, address: &str, target: &str, body: &str) -> io:
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        _ => Err(io::Error::other(format!("{method} {target}: {head}"))),
-    }
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.ok_or_else(|| io::Error::other(format!("{method} {target}: {head}")))?, body.to_owned()))
 }

@@ -35,10 +35,10 @@ pub(crate) struct Server {
 }
 
 impl Transcript {
-    /// All transcripts of a directory and its `quirks`, by name.
+    /// All transcripts of a directory, its `quirks` and its `ours`, by name.
     pub(crate) fn read_all(dir: &Path) -> Result<Vec<Self>, String> {
         let mut all = Vec::new();
-        for (dir, prefix) in [(dir.to_owned(), ""), (dir.join("quirks"), "quirks/")] {
+        for (dir, prefix) in [(dir.to_owned(), ""), (dir.join("quirks"), "quirks/"), (dir.join("ours"), "ours/")] {
             let fault = |error: std::io::Error| format!("{}: {error}", dir.display());
             for entry in std::fs::read_dir(&dir).map_err(fault)? {
                 let path = entry.map_err(fault)?.path();

@@ -1,9 +1,11 @@
 //! What nsqd refuses to start with.
 //! In come parsed options, out comes the text for `failed to instantiate nsqd - `, exit status 1.
-//! The rule: upstream's checks, in upstream's order and words (spec: http_flags_tools §3.1).
+//! The rule: upstream's checks, in upstream's order and words (spec: http_flags_tools §3.1), then what upstream runs into
+//! later or does not have.
 
 use super::{NsqdOptions, TlsRequired};
 use crate::os_error::os_error;
+use nsq_core::options::MESSAGE_MAX;
 use std::fs::File;
 
 impl NsqdOptions {
@@ -25,8 +27,26 @@ impl NsqdOptions {
         }
         // Written so that NaN is refused too.
         let in_range = |percentile: f64| percentile > 0.0 && percentile <= 1.0;
-        match self.e2e_processing_latency_percentiles.0.iter().find(|p| !in_range(**p)) {
-            Some(percentile) => Err(format!("invalid E2E processing latency percentile: {percentile}")),
+        if let Some(percentile) = self.e2e_processing_latency_percentiles.0.iter().find(|p| !in_range(**p)) {
+            return Err(format!("invalid E2E processing latency percentile: {percentile}"));
+        }
+        self.check_disk()
+    }
+
+    fn check_disk(&self) -> Result<(), String> {
+        if self.max_msg_size > MESSAGE_MAX {
+            return Err(format!("--max-msg-size must be at most {MESSAGE_MAX}, a message file cannot hold more"));
+        }
+        if self.max_bytes_per_file == 0 {
+            return Err("--max-bytes-per-file must be greater than 0".to_owned());
+        }
+        if self.sync_timeout.is_zero() {
+            return Err("--sync-timeout must be greater than 0 (--sync-every=1 syncs after each message)".to_owned());
+        }
+        match self.durable_topics.iter().find(|pattern| !may_match(pattern)) {
+            Some(pattern) => {
+                Err(format!("--durable-topic {pattern:?} matches no topic; one pattern a flag, such as orders.*"))
+            }
             None => Ok(()),
         }
     }
@@ -56,6 +76,12 @@ impl NsqdOptions {
     }
 }
 
+/// Whether a pattern is made of what names are made of. Ephemeral topics are never durable, so `#` is not among it.
+fn may_match(pattern: &str) -> bool {
+    let fits = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_*?".contains(byte);
+    !pattern.is_empty() && pattern.as_bytes().iter().all(fits)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +97,8 @@ mod tests {
             "--max-deflate-level=1 --node-id=0 --auth-http-request-method=post",
             "--max-deflate-level=9 --node-id=1023 --e2e-processing-latency-percentile=1.0,0.001",
             "--tls-cert=Cargo.toml --tls-key=Cargo.toml --tls-root-ca-file=Cargo.toml",
+            "--max-msg-size=536869888 --max-bytes-per-file=1 --sync-every=0 --sync-timeout=1ns --mem-queue-size=0",
+            "--durable --durable-topic=orders.* --durable-topic=*-?_9",
         ] {
             assert_eq!(check(line), Ok(()), "{line}");
         }
@@ -102,6 +130,18 @@ mod tests {
                 "--tls-cert=Cargo.toml --tls-key=Cargo.toml --tls-required=tcp-https",
                 "cannot require TLS client connections: this build does not support TLS yet",
             ),
+            ("--max-msg-size=536869889", "--max-msg-size must be at most 536869888, a message file cannot hold more"),
+            ("--max-bytes-per-file=0", "--max-bytes-per-file must be greater than 0"),
+            ("--sync-timeout=0", "--sync-timeout must be greater than 0 (--sync-every=1 syncs after each message)"),
+            (
+                "--durable-topic=a --durable-topic=a,b",
+                r#"--durable-topic "a,b" matches no topic; one pattern a flag, such as orders.*"#,
+            ),
+            (
+                "--durable-topic=*#ephemeral",
+                r##"--durable-topic "*#ephemeral" matches no topic; one pattern a flag, such as orders.*"##,
+            ),
+            ("--durable-topic=", r#"--durable-topic "" matches no topic; one pattern a flag, such as orders.*"#),
             ("--tls-root-ca-file=no.ca", "failed to build client TLS config - open no.ca: no such file or directory"),
         ];
         for (line, text) in cases {

@@ -21,7 +21,7 @@ fn defaults_render_as_upstreams() {
         900000000000 max_req_timeout 3600000000000 max_heartbeat_interval 60000000000 max_rdy_count 2500 \
         max_output_buffer_size 65536 max_output_buffer_timeout 30000000000 min_output_buffer_timeout 25000000 \
         output_buffer_timeout 250000000 mem_queue_size 10000 mem_queue_bytes 1073741824 max_bytes_per_file 104857600 \
-        sync_every 2500 sync_timeout 2000000000 queue_scan_selection_count 20 queue_scan_worker_pool_max 4 \
+        sync_every 2500 sync_timeout 2000000000 durable false durable_topics [] queue_scan_selection_count 20 queue_scan_worker_pool_max 4 \
         max_channel_consumers 0 nsqlookupd_tcp_addresses [] auth_http_addresses [] http_client_connect_timeout \
         2000000000 http_client_request_timeout 5000000000 broadcast_tcp_port 0 broadcast_http_port 0 statsd_interval \
         60000000000 statsd_mem_stats true statsd_udp_packet_size 508 statsd_exclude_ephemeral false \
@@ -119,4 +119,5 @@ fn features_asked_for_in_vain_are_named() {
     assert_eq!(warned("--tls-cert=a --statsd-address=b --auth-http-address=c --config=e"), 4);
     assert_eq!(warned("--worker-id --verbose"), 2);
     assert_eq!(warned("--data-path=/ --mem-queue-size=1 --lookupd-tcp-address=d --deflate=false --statsd-address="), 0);
+    assert_eq!(warned("--max-bytes-per-file=1 --sync-every=1 --sync-timeout=1s --durable --durable-topic=t"), 0);
 }
