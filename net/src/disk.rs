@@ -2,8 +2,8 @@
 //!
 //! Core says what is to be done, a disk does it: the real one off the async threads, the simulator's with latency,
 //! failures and crashes between any two operations. All names are relative to the data directory, with `/` between a
-//! directory and what is in it; the empty name is the data directory itself. What both have to do is `tests/disk`, which
-//! runs on both.
+//! directory and what is in it; the empty name is the data directory itself. What both have to do is
+//! `sim/tests/disk_port.rs`, which runs on both.
 
 use bytes::Bytes;
 use nsq_core::storage::Crc;
@@ -13,7 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Semaphore, oneshot};
 
 mod files;
 mod host;
@@ -86,8 +86,7 @@ pub trait Disk: Send + Sync {
     fn run(&self, op: Op) -> Running;
 
     /// Starts a task, where its operations cost the least.
-    fn host(&self, lane: Lane, task: Task) {
-        let _ = lane;
+    fn host(&self, _lane: Lane, task: Task) {
         drop(tokio::spawn(task));
     }
 }
@@ -142,25 +141,14 @@ impl Disk for Directory {
         if host::is_here() {
             return Box::pin(ready(self.files.perform(op)));
         }
-        let files = Arc::clone(&self.files);
+        let (files, (done, outcome)) = (Arc::clone(&self.files), oneshot::channel());
         let lane = if matches!(op, Op::Read(..) | Op::List(_)) { &self.reads } else { &self.writes };
-        let begin = move |turn: OwnedSemaphorePermit| {
-            tokio::task::spawn_blocking(move || {
-                let _turn = turn;
-                files.perform(op)
-            })
+        let task = async move {
+            // Nobody may want to know.
+            let _ = done.send(files.perform(op));
         };
-        let job = match Arc::clone(lane).try_acquire_owned() {
-            Ok(turn) => begin(turn),
-            Err(_) => {
-                let lane = Arc::clone(lane);
-                tokio::spawn(async move {
-                    let turn = lane.acquire_owned().await.map_err(io::Error::other)?;
-                    begin(turn).await.unwrap_or_else(|error| Err(io::Error::other(error)))
-                })
-            }
-        };
-        Box::pin(async move { job.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+        host::host(lane, Box::pin(task));
+        Box::pin(async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 
     fn host(&self, lane: Lane, task: Task) {
