@@ -297,7 +297,7 @@ impl Log {
     /// that is left costs little for each message.
     #[inline]
     pub(super) const fn wants_sweep(&self) -> bool {
-        self.bytes >= SWEEP_MIN && self.ended - self.swept >= self.live
+        self.bytes >= SWEEP_MIN && self.ended > self.swept && self.ended - self.swept >= self.live
     }
 
     /// Marks the chunks before `limit` that are in memory only and of which less than a quarter is needed, if each record

@@ -51,6 +51,14 @@ fn memory_is_near_the_bodies() {
 }
 
 #[test]
+fn a_queue_that_only_grows_is_not_looked_through_for_stragglers() {
+    let mut bench = bench();
+    bench.publish((0..6 * MIB / 1000).map(|n| numbered(n, 1000)));
+    assert!(bench.topic.log.bytes() > 5 * MIB);
+    assert!(!bench.topic.log.wants_sweep(), "nothing has ended, for there is no channel");
+}
+
+#[test]
 fn a_large_message_takes_a_chunk_of_its_size() {
     let mut bench = bench();
     bench.publish([numbered(1, MIB - 42)]);
