@@ -14,7 +14,8 @@ pub const HEADER: usize = 16;
 pub const DEFERRED_EXTRA: usize = 16;
 /// Flag in a record's length: extras follow the header; cursors pass over the record.
 pub const DEFERRED: u32 = 1 << 31;
-/// Flag in a record's length: a straggler carried forward for the channels that still need it; cursors pass over it.
+/// Flag in a record's length: only the journal tells which channels need it, for it was carried forward, or deferred, while
+/// they needed it already; cursors pass over it.
 pub const CARRIED: u32 = 1 << 30;
 /// Flag in a record's length, in memory only: damaged on disk. Its payload checksum is how many plain records it stands for.
 /// With [`CARRIED`], and not for none, it is a gap: so many records of unknown kinds, which may be less plain ones.

@@ -24,11 +24,11 @@ use core::cmp::Reverse;
 #[derive(Debug)]
 pub(super) struct Channel {
     pub(super) name: ChannelName,
-    is_ephemeral: bool,
+    pub(super) is_ephemeral: bool,
     pub(super) paused: bool,
     /// Everything is stored, and what happens from now on is not: nothing is handed out any more.
     pub(super) stopped: bool,
-    incarnation: Incarnation,
+    pub(super) incarnation: Incarnation,
     /// What the journal has to be told, if there is one.
     pub(super) ledger: Option<Box<Ledger>>,
     pub(super) consumers: Consumers,
@@ -70,7 +70,9 @@ struct Waiting {
     turn: u64,
 }
 
+/// There may be millions of them, so no byte is left empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(Rust, packed(2))]
 struct Deferred {
     due: Instant,
     loc: Loc,
@@ -142,6 +144,8 @@ impl Turn<'_> {
     }
 }
 
+const _: () = assert!(size_of::<Deferred>() == 18);
+
 /// How many messages a message put back waits for at most.
 const BEHIND: u64 = 10_000;
 
@@ -184,28 +188,14 @@ impl Channel {
         channel
     }
 
-    /// The journal is to be told of this channel from now on.
-    pub(super) fn open_ledger(&mut self) {
-        if !self.is_ephemeral {
-            self.ledger = Some(Box::new(Ledger::new(self.incarnation)));
-        }
-    }
-
-    /// Everything that is out and in these chunks is something to tell the journal.
-    pub(super) fn mention(&mut self, is_one: impl Fn(u32) -> bool) {
-        let Some(mut ledger) = self.ledger.take() else { return };
-        self.each_out(|loc, attempts, due| {
-            if is_one(loc.chunk) {
-                ledger.mention(loc, attempts, due);
-            }
-        });
-        ledger.moved = true;
-        self.ledger = Some(ledger);
-    }
-
     /// What was handed out or deferred and is not done, how often, and until when it is deferred.
     pub(super) fn each_out(&self, mut each: impl FnMut(Loc, u16, Option<Instant>)) {
         self.flights.iter().for_each(|flight| each(flight.loc, flight.attempts, None));
+        self.each_at_rest(each);
+    }
+
+    /// Those of them that no consumer has.
+    pub(super) fn each_at_rest(&self, mut each: impl FnMut(Loc, u16, Option<Instant>)) {
         self.waiting.iter().for_each(|waiting| each(waiting.loc, waiting.attempts, None));
         let deferred = self.deferred.iter();
         deferred.for_each(|Reverse(deferred)| each(deferred.loc, deferred.attempts, Some(deferred.due)));
@@ -319,7 +309,10 @@ impl Channel {
     #[inline]
     pub(super) fn finish(&mut self, consumer: u32, id: MessageId, log: &mut Log) -> Result<(), Refusal> {
         let flight = self.land(consumer, id)?;
-        self.done(flight.loc, false, log);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.arrives(flight.loc, flight.heard, log);
+        }
+        log.done(flight.loc);
         self.counters.finished += 1;
         self.consumers.get_mut(consumer).finished += 1;
         Ok(())
@@ -336,10 +329,13 @@ impl Channel {
         let flight = self.land(consumer, id)?;
         self.counters.requeued += 1;
         self.consumers.get_mut(consumer).requeued += 1;
-        if delay.is_zero() {
-            self.put_back(flight.loc, flight.attempts);
-        } else {
-            self.defer(flight.loc, flight.attempts, turn.now.instant + delay, false, turn);
+        let due = (!delay.is_zero()).then(|| turn.now.instant + delay);
+        if let Some(ledger) = &mut self.ledger {
+            ledger.lands(&flight, due, turn.log);
+        }
+        match due {
+            Some(due) => self.defer(flight.loc, flight.attempts, due, turn),
+            None => self.put_back(flight.loc, flight.attempts),
         }
         Ok(())
     }
@@ -370,18 +366,21 @@ impl Channel {
                 }
                 *turn.budget -= STEP;
                 let flight = self.take_flight(key);
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.lands(&flight, None, turn.log);
+                }
                 self.counters.timed_out += 1;
                 self.put_back(flight.loc, flight.attempts);
             }
         }
-        while let Some(Reverse(first)) = self.deferred.peek().copied() {
-            if first.due > now || *turn.budget < 0 {
-                turn.wake_at(first.due);
+        while let Some(Reverse(Deferred { due, loc, attempts })) = self.deferred.peek().copied() {
+            if due > now || *turn.budget < 0 {
+                turn.wake_at(due);
                 break;
             }
             *turn.budget -= STEP;
             self.deferred.pop();
-            self.put_back(first.loc, first.attempts);
+            self.put_back(loc, attempts);
         }
         self.shrink();
     }
@@ -435,9 +434,19 @@ impl Channel {
     /// needs then instead of the old one. What is lost ends, unless a consumer has it.
     pub(super) fn relocate(&mut self, log: &mut Log, mut carry: impl FnMut(&mut Log, Loc) -> Carried) {
         let Self { ledger, counters, .. } = self;
-        let mut relocate = |loc: &mut Loc, attempts: u16, due: Option<Instant>, is_held: bool| {
+        for flight in self.flights.iter_mut() {
+            let Carried::To(new) = carry(log, flight.loc) else { continue };
+            log.keep(new);
+            if let Some(ledger) = ledger {
+                ledger.arrives(flight.loc, flight.heard, log);
+                flight.heard = ledger.takes_off(new, true);
+            }
+            log.done(flight.loc);
+            flight.loc = new;
+        }
+        let mut relocate = |loc: &mut Loc, attempts: u16, due: Option<Instant>| {
             let carried = carry(log, *loc);
-            if carried == Carried::Stays || carried == Carried::Lost && is_held {
+            if carried == Carried::Stays {
                 return true;
             }
             if let Some(ledger) = ledger {
@@ -456,12 +465,14 @@ impl Channel {
             counters.lost += 1;
             false
         };
-        for flight in self.flights.iter_mut() {
-            relocate(&mut flight.loc, flight.attempts, None, true);
-        }
-        self.waiting.retain_mut(|waiting| relocate(&mut waiting.loc, waiting.attempts, None, false));
+        self.waiting.retain_mut(|waiting| relocate(&mut waiting.loc, waiting.attempts, None));
         let mut deferred = core::mem::take(&mut self.deferred).into_vec();
-        deferred.retain_mut(|Reverse(it)| relocate(&mut it.loc, it.attempts, Some(it.due), false));
+        deferred.retain_mut(|Reverse(it)| {
+            let mut loc = it.loc;
+            let stays = relocate(&mut loc, it.attempts, Some(it.due));
+            it.loc = loc;
+            stays
+        });
         self.deferred = deferred.into();
     }
 
@@ -622,17 +633,25 @@ impl Channel {
         let deadline = now + consumer.settings.msg_timeout;
         let delivery = attempts.saturating_add(1);
         let flight = NewFlight { id, loc, attempts: delivery, consumer: to, deadline, delivered: now };
-        if let Err(twin_due) = self.flights.start(&mut consumer.flights, flight) {
-            // An imported backlog may hold an id twice; the second one waits for the first.
-            *turn.budget -= STEP;
-            return self.defer(loc, attempts, twin_due, fresh, turn);
+        let key = match self.flights.start(&mut consumer.flights, flight) {
+            Ok(key) => key,
+            Err(twin_due) => {
+                // An imported backlog may hold an id twice; the second one waits for the first.
+                *turn.budget -= STEP;
+                if let Some(ledger) = &mut self.ledger {
+                    ledger.out(loc, attempts, Some(twin_due), fresh, turn.log);
+                }
+                return self.defer(loc, attempts, twin_due, turn);
+            }
+        };
+        if let Some(ledger) = &mut self.ledger {
+            self.flights.heard(key, ledger.takes_off(loc, fresh));
         }
         let size = FRAME_HEADER + payload.len();
         consumer.handed(size);
         write_frame(payload, delivery, &mut turn.out.to(consumer.conn, &mut consumer.group).frames);
         *turn.budget -= size as isize;
         turn.wake_at(deadline);
-        self.is_out(loc, delivery, None, fresh, turn.log);
     }
 
     /// What was taken turns out to be damaged.
@@ -642,16 +661,7 @@ impl Channel {
         self.done(loc, fresh, log);
     }
 
-    /// A message is handed out, put back or deferred; `first`: it was fresh before.
-    #[inline]
-    fn is_out(&mut self, loc: Loc, attempts: u16, due: Option<Instant>, first: bool, log: &Log) {
-        if let Some(ledger) = &mut self.ledger {
-            ledger.out(loc, attempts, due, first, log);
-        }
-    }
-
-    /// The channel does not need a message any more; `first`: it was fresh before.
-    #[inline]
+    /// The channel does not need a message any more that is not in flight; `first`: it was fresh before.
     fn done(&mut self, loc: Loc, first: bool, log: &mut Log) {
         if let Some(ledger) = &mut self.ledger {
             ledger.done(loc, first, log);
@@ -665,9 +675,8 @@ impl Channel {
         self.waiting.push_back(Waiting { loc, attempts, turn });
     }
 
-    fn defer(&mut self, loc: Loc, attempts: u16, due: Instant, fresh: bool, turn: &mut Turn<'_>) {
+    fn defer(&mut self, loc: Loc, attempts: u16, due: Instant, turn: &mut Turn<'_>) {
         self.deferred.push(Reverse(Deferred { due, loc, attempts }));
-        self.is_out(loc, attempts, Some(due), fresh, turn.log);
         turn.wake_at(due);
     }
 

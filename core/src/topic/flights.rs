@@ -5,6 +5,7 @@
 
 use super::SMALL;
 use super::log::Loc;
+use super::store::ledger::Heard;
 use crate::message::MessageId;
 use crate::time::Instant;
 use hashbrown::HashTable;
@@ -17,6 +18,7 @@ pub(super) struct Flight {
     pub(super) id: MessageId,
     pub(super) loc: Loc,
     pub(super) attempts: u16,
+    pub(super) heard: Heard,
     pub(super) consumer: u32,
     pub(super) deadline: Instant,
     pub(super) delivered: Instant,
@@ -58,21 +60,28 @@ impl Flights {
         Some((key, &self.slots[key as usize]))
     }
 
-    /// Starts a flight at the end of its consumer's list. If its id is in flight already, tells until when.
+    /// Starts a flight at the end of its consumer's list: its key. If its id is in flight already, tells until when.
     #[inline]
-    pub(super) fn start(&mut self, list: &mut FlightList, flight: NewFlight) -> Result<(), Instant> {
+    pub(super) fn start(&mut self, list: &mut FlightList, flight: NewFlight) -> Result<u32, Instant> {
         let NewFlight { id, loc, attempts, consumer, deadline, delivered } = flight;
-        let flight = Flight { id, loc, attempts, consumer, deadline, delivered, previous: NONE, next: NONE };
+        let heard = Heard::Nothing;
+        let flight = Flight { id, loc, attempts, heard, consumer, deadline, delivered, previous: NONE, next: NONE };
         let is_it = |&key: &u32| self.slots[key as usize].id == id;
         match self.by_id.entry(hash(id), is_it, |&key| hash(self.slots[key as usize].id)) {
-            Entry::Occupied(twin) => return Err(self.slots[*twin.get() as usize].deadline),
+            Entry::Occupied(twin) => Err(self.slots[*twin.get() as usize].deadline),
             Entry::Vacant(place) => {
                 let key = self.slots.insert(flight) as u32;
                 place.insert(key);
                 self.link(list, key);
+                Ok(key)
             }
         }
-        Ok(())
+    }
+
+    /// What the journal has heard of a flight.
+    #[inline]
+    pub(super) fn heard(&mut self, key: u32, heard: Heard) {
+        self.slots[key as usize].heard = heard;
     }
 
     /// Ends a flight.
@@ -119,7 +128,7 @@ impl Flights {
         self.slots.iter().map(|(_, flight)| flight)
     }
 
-    /// The flights, for their records to be moved.
+    /// The flights, for their records to be moved, or the journal to be told of them.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Flight> {
         self.slots.iter_mut().map(|(_, flight)| flight)
     }

@@ -344,6 +344,7 @@ impl Topic {
         // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
         let bounded = self.name.is_ephemeral() && self.holds_back();
         let mut room = if bounded { self.options.mem_queue_size.saturating_sub(self.depth()) } else { u64::MAX };
+        let gives = !self.holds_back();
         let mut more = bodies.body_bytes() + bodies.len() * HEADERS;
         let mut slice = BYTES_A_TURN as isize;
         bodies.take_while(|body| {
@@ -356,7 +357,8 @@ impl Topic {
                 return slice >= 0;
             }
             room -= 1;
-            let record = Record { time: cx.now.timestamp, id: self.ids.next(cx.now.timestamp), body, defer };
+            let (time, id) = (cx.now.timestamp, self.ids.next(cx.now.timestamp));
+            let record = Record { time, id, body, defer, is_given: gives && in_memory > 0 };
             let loc = self.log.append(record, more);
             if defer.is_zero() {
                 self.backlog += 1;

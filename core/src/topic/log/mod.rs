@@ -61,6 +61,8 @@ pub(super) struct Record<'a> {
     pub(super) body: &'a [u8],
     /// Zero for a message that is due at once.
     pub(super) defer: Duration,
+    /// It may stay in memory only, and channels take it at once.
+    pub(super) is_given: bool,
 }
 
 /// See [`Log::straggler`].
@@ -95,7 +97,7 @@ impl Log {
     /// Appends a message. `more` is how many bytes are known to follow, so that the chunk can be made to fit.
     #[inline]
     pub(super) fn append(&mut self, record: Record<'_>, more: usize) -> Loc {
-        let flags = if record.defer.is_zero() { 0 } else { DEFERRED };
+        let flags = self.flags(&record);
         let payload = PAYLOAD_HEADER + record.body.len();
         debug_assert!(payload <= PAYLOAD_MAX as usize, "larger than a session lets through");
         let header = Header { flags, payload: payload as u32, seq: self.next_seq as u32, sum: 0 };
@@ -103,7 +105,7 @@ impl Log {
         chunk.count(flags);
         let bytes = &mut chunk.bytes;
         header.write(bytes);
-        if flags != 0 {
+        if flags == DEFERRED {
             let delay = i64::try_from(record.defer.as_nanos()).unwrap_or(i64::MAX);
             bytes.extend_from_slice(&record.time.as_nanos().saturating_add(delay).to_be_bytes());
             bytes.extend_from_slice(&delay.to_be_bytes());
@@ -114,6 +116,18 @@ impl Log {
         bytes.extend_from_slice(record.body);
         self.next_seq += 1;
         loc
+    }
+
+    /// How a message is appended. When a deferred one is due, its channels know, so that in memory nothing else says it;
+    /// if it comes to be written, they tell the journal.
+    #[inline]
+    fn flags(&mut self, record: &Record<'_>) -> u32 {
+        let is_in_memory = |tail: &mut Chunk| tail.placed.is_none();
+        match record.defer.is_zero() {
+            true => 0,
+            false if record.is_given && self.tail().is_none_or(is_in_memory) => CARRIED,
+            false => DEFERRED,
+        }
     }
 
     /// The payload of a record, with attempts 0.

@@ -266,23 +266,12 @@ impl Topic {
                 let due = if due.is_some() { at } else { 0 };
                 Entry::Out { channel: it, place: place(log, loc), attempts, due, delay }
             };
-            if all {
-                channel.each_out(|loc, attempts, due| {
-                    if log.is_placed(loc) {
-                        batch.push(&out(loc, attempts, due));
-                    }
+            channel.tell_out(all, log, |loc, change| {
+                batch.push(&match change {
+                    Change::Out { attempts, due, .. } => out(loc, attempts, due),
+                    Change::Done => Entry::Done { channel: it, place: place(log, loc) },
                 });
-            } else {
-                for (&loc, change) in &ledger.changes {
-                    batch.push(&match *change {
-                        Change::Out { attempts, due, .. } => out(loc, attempts, due),
-                        Change::Done => Entry::Done { channel: it, place: place(log, loc) },
-                    });
-                }
-            }
-            if let Some(ledger) = &mut channel.ledger {
-                ledger.said();
-            }
+            });
         }
     }
 }

@@ -51,6 +51,20 @@ fn memory_is_near_the_bodies() {
 }
 
 #[test]
+fn a_deferred_message_costs_a_queued_one_and_its_time() {
+    let mut bench = bench();
+    let conn = bench.consumer("x", 2500);
+    let bodies = many((0..10_000).map(|n| numbered(n, 200)));
+    bench.publish_at_once(bodies, Duration::from_secs(60)).expect("taken");
+    let bodies = 10_000 * (200 + 42);
+    assert!(bench.budget.used() < bodies + 256 * 1024, "{} for {bodies}", bench.budget.used());
+    bench.pass(Duration::from_secs(60) - NANO);
+    assert!(bench.messages(conn).is_empty());
+    bench.pass(NANO);
+    assert_eq!(bench.drain(conn).len(), 10_000);
+}
+
+#[test]
 fn a_queue_that_only_grows_is_not_looked_through_for_stragglers() {
     let mut bench = bench();
     bench.publish((0..6 * MIB / 1000).map(|n| numbered(n, 1000)));
