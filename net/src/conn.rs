@@ -24,14 +24,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
 /// Bytes that one read takes at most, and what a reading connection has room for.
-const READ: usize = 64 * 1024;
+const READ: usize = 256 * 1024;
 const READ_IDLE: usize = 4 * 1024;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
 const CONSUMER_REPLIES_MAX: usize = 4 * 1024 * 1024;
 /// Turns before other tasks get a chance.
-const TURNS: usize = 16;
+const TURNS: usize = 4;
 /// Capacity that an idle connection may keep in each of its buffers.
 const IDLE_BUFFER: usize = 4 * 1024;
 const IDLE_COMMANDS: usize = 16;
@@ -241,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         let room = self.input.capacity() - self.input.len();
         let read = pin!(self.stream.read_buf(&mut self.input));
         let Poll::Ready(bytes) = read.poll(cx)? else { return Ok(false) };
-        self.busy = bytes == room;
+        self.busy = bytes == room || self.busy && bytes > READ_IDLE;
         if bytes == 0 {
             self.eof = true;
             self.session.eof(self.broker.now());

@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{Semaphore, oneshot};
 
 mod files;
@@ -77,6 +78,9 @@ pub struct Found {
 /// An operation that has been started.
 pub type Running = Pin<Box<dyn Future<Output = io::Result<Outcome>> + Send>>;
 
+/// A moment that passes.
+pub type Resting = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A task that does little but operations of a disk.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -84,6 +88,11 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Disk: Send + Sync {
     /// Starts an operation, which goes on if the future is dropped.
     fn run(&self, op: Op) -> Running;
+
+    /// Lets a moment pass, if nobody waits for the disk meanwhile.
+    fn rest(&self, moment: Duration) -> Resting {
+        Box::pin(tokio::time::sleep(moment))
+    }
 
     /// Starts a task, where its operations cost the least.
     fn host(&self, _lane: Lane, task: Task) {
@@ -149,6 +158,14 @@ impl Disk for Directory {
         };
         host::host(lane, Box::pin(task));
         Box::pin(async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+    }
+
+    fn rest(&self, moment: Duration) -> Resting {
+        // The runtime's timers are too coarse for it; a thread that may block is not.
+        if host::is_here() && self.writes.available_permits() > 0 {
+            std::thread::sleep(moment);
+        }
+        Box::pin(ready(()))
     }
 
     fn host(&self, lane: Lane, task: Task) {

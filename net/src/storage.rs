@@ -338,6 +338,9 @@ pub(crate) async fn discard(disk: &dyn Disk, directory: String) {
 pub(crate) fn start(broker: Arc<Broker>, topic: Arc<SharedTopic>, job: Job) {
     let disk = Arc::clone(&topic.place().disk);
     let task = async move {
+        if !job.rest.is_zero() {
+            topic.place().disk.rest(job.rest).await;
+        }
         let result = topic.place().perform(job.ops).await;
         topic.call(&broker, Some(Input::Disk { id: job.id, result }));
     };

@@ -7,6 +7,7 @@
 use crate::storage::names::FileName;
 use crate::storage::record::{self, inspect};
 use crate::storage::{Crc, journal};
+use crate::time::Duration;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -28,6 +29,9 @@ pub struct Job {
     pub id: u64,
     /// Beside which others it may be done.
     pub lane: Lane,
+    /// How much time is to pass first: what comes meanwhile shares the next commit. A driver whose disk has others to serve
+    /// may go on at once.
+    pub rest: Duration,
     /// What is to be done.
     pub ops: Vec<Op>,
 }

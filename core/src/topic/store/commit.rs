@@ -5,7 +5,7 @@ use super::super::io::{Notice, Refusal};
 use super::super::log::{Chunk, Cursor, Loc, Log};
 use super::super::{Context, Topic};
 use super::flush::Flush;
-use super::{Closing, Pending, RETRY, Store};
+use super::{Closing, Pending, RETRY, Store, WORTH_WRITING};
 use crate::storage::names::FileName;
 use crate::storage::segment::{self, Region};
 use crate::time::{Now, Timestamp};
@@ -92,6 +92,9 @@ impl Store {
     /// Whether a commit has something to do, and may.
     fn wants_commit(&self, log: &mut Log, now: Now, flush: bool) -> bool {
         if self.commit.is_some() || self.trouble.commit.is_waiting(now.instant) {
+            return false;
+        }
+        if self.resting.is_some() && self.ungiven(log) < WORTH_WRITING {
             return false;
         }
         let uncovered = self.replies.last().is_some_and(|reply| reply.commit > self.commits);
@@ -308,6 +311,12 @@ impl Store {
         is_time
     }
 
+    /// Bytes of records that the disk was not given yet.
+    fn ungiven(&self, log: &mut Log) -> usize {
+        let ungiven = |&chunk: &u64| log.chunk(chunk).and_then(|chunk| chunk.ungiven()).map_or(0, |(_, it)| it.len());
+        self.open.iter().map(ungiven).sum()
+    }
+
     fn messages_given(&self, log: &mut Log) -> bool {
         self.open.iter().all(|&chunk| log.chunk(chunk).is_none_or(|it| it.ungiven().is_none()))
     }
@@ -449,6 +458,8 @@ impl Topic {
             self.committed(commit, result.map(|_| ()), cx);
         } else if let Some(syncing) = store.syncing.take_if(|syncing| syncing.id == id) {
             self.synced(syncing, result.map(|_| ()), cx.now);
+        } else if store.resting.take_if(|resting| *resting == id).is_some() {
+            // Whatever came meanwhile is what the next commit is about.
         } else if let Some(chunk) = store.reads.remove(&id) {
             self.loaded(chunk, result, cx);
         }
@@ -499,6 +510,9 @@ impl Topic {
             refused = store.answered(u64::MAX, true);
         }
         store.cover_again();
+        if store.disk.durable && answers.len() > 1 {
+            store.rest(cx.out);
+        }
         let fans_out = store.disk.durable;
         answers.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Ok(()), cx.out));
         refused.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Err(Refusal::NotWritten), cx.out));

@@ -2,7 +2,8 @@
 //!
 //! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go out
 //! as effects, one at a time in each lane, and come back as [`Input::Disk`](super::io::Input::Disk); all that came while
-//! one was under way is the next one, so that many publishes share a write, and an fsync, without a timer. The one rule:
+//! one was under way is the next one, so that many publishes share a write, and an fsync. Where several did, a rest of
+//! [`MOMENT`] lets those who were just answered share the next one too; whoever publishes alone never waits. The one rule:
 //! nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has said that it is there.
 
 mod carry;
@@ -62,6 +63,8 @@ pub(super) struct Store {
     /// Commits begun so far.
     commits: u64,
     commit: Option<Commit>,
+    /// The job that rests before the next commit.
+    resting: Option<u64>,
     syncing: Option<Syncing>,
     /// Jobs that read, and the chunks that they read.
     reads: BTreeMap<u64, u64>,
@@ -157,6 +160,10 @@ enum Closing {
 
 /// How long what is wrong is left alone.
 const RETRY: Duration = Duration::from_secs(1);
+/// What several publishers give for a share in the next commit: less than an fsync takes, and than being woken costs.
+const MOMENT: Duration = Duration::from_micros(100);
+/// So many bytes to be written are worth a commit of their own.
+const WORTH_WRITING: usize = 128 * 1024;
 /// How long a change in a durable topic's channels may wait for the journal.
 const FLUSH: Duration = Duration::from_millis(100);
 
@@ -181,6 +188,7 @@ impl Store {
             next_job: 1,
             commits: 0,
             commit: None,
+            resting: None,
             syncing: None,
             reads: BTreeMap::new(),
             salvages: BTreeMap::new(),
@@ -338,16 +346,25 @@ impl Store {
     }
 
     fn job(&mut self, lane: Lane, ops: Vec<Op>, out: &mut Effects) -> u64 {
+        self.job_after(Duration::ZERO, lane, ops, out)
+    }
+
+    /// Several publishers have shared a commit: the next one is not to begin at once.
+    fn rest(&mut self, out: &mut Effects) {
+        self.resting = Some(self.job_after(MOMENT, Lane::Commit, Vec::new(), out));
+    }
+
+    fn job_after(&mut self, rest: Duration, lane: Lane, ops: Vec<Op>, out: &mut Effects) -> u64 {
         let id = self.next_job;
         self.next_job += 1;
-        out.disk.push(Job { id, lane, ops });
+        out.disk.push(Job { id, lane, rest, ops });
         id
     }
 
     /// Whether all that was appended is on the medium, as far as it is meant to be, and no job is under way.
     #[cfg(test)]
     pub(super) fn is_settled(&self) -> bool {
-        let jobs = self.commit.is_some() || self.syncing.is_some() || !self.reads.is_empty();
+        let jobs = self.commit.is_some() || self.resting.is_some() || self.syncing.is_some() || !self.reads.is_empty();
         !jobs && self.unsynced.is_empty() && self.replies.is_empty() && self.parts.is_empty()
     }
 
