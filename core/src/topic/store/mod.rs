@@ -221,9 +221,10 @@ impl Store {
             return None;
         }
         let Trouble { commit, sync, read, .. } = &self.trouble;
-        let writes = if self.commit.is_none() { commit.retry } else { None };
+        let no_commit = self.commit.is_none() && self.resting.is_none();
+        let writes = commit.retry.filter(|_| no_commit);
         let (idle, retry) = if self.disk.durable {
-            (self.commit.is_none(), commit.retry)
+            (no_commit, commit.retry)
         } else {
             (self.syncing.is_none(), sync.retry)
         };

@@ -93,7 +93,10 @@ impl Files {
         let busy: Vec<_> = self.lanes.iter().filter(|(_, jobs)| !jobs.is_empty()).map(|(lane, _)| *lane).collect();
         let lane = *busy.get(random.below(busy.len().max(1) as u64) as usize)?;
         let mut running = self.lanes.get_mut(&lane)?.pop_front()?;
-        let op = running.job.ops[running.next].clone();
+        let Some(op) = running.job.ops.get(running.next).cloned() else {
+            // It was a rest.
+            return Some((running.job.id, Ok(None)));
+        };
         self.done += 1;
         let result = match self.perform(op, random) {
             Ok(loaded) => {
@@ -198,7 +201,7 @@ impl Files {
             file.writes.iter().for_each(|(offset, bytes)| put(&mut file.content, *offset, bytes));
         }
         for running in core::mem::take(&mut self.lanes).into_values().filter_map(|mut jobs| jobs.pop_front()) {
-            if let Op::Write { file, offset, data } = running.job.ops[running.next].clone() {
+            if let Some(Op::Write { file, offset, data }) = running.job.ops.get(running.next).cloned() {
                 let mut bytes = data.seal(slow_crc);
                 let end = offset as usize + bytes.len();
                 bytes.truncate(random.below(bytes.len() as u64 + 1) as usize);

@@ -57,6 +57,46 @@ fn what_comes_during_a_commit_shares_the_next_one() {
     assert!(world.files.syncs - syncs <= 5, "{} fsyncs for 50 publishes", world.files.syncs - syncs);
 }
 
+/// How many jobs rest, and how many write.
+fn jobs(world: &World) -> (usize, usize) {
+    let resting = world.bench.jobs.iter().filter(|job| !job.rest.is_zero()).count();
+    (resting, world.bench.jobs.len() - resting)
+}
+
+/// Ends the first job, whatever it was.
+fn end_job(world: &mut World) {
+    let id = world.bench.jobs.remove(0).id;
+    world.bench.give([Input::Disk { id, result: Ok(None) }]);
+}
+
+#[test]
+fn publishers_who_have_shared_a_commit_share_the_next_one_too() {
+    let mut world = durable();
+    world.work(usize::MAX);
+    world.publish(1, 10, Duration::ZERO);
+    assert_eq!(jobs(&world), (0, 1));
+    (0..2).for_each(|_| world.publish(1, 10, Duration::ZERO));
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (0, 1), "one publisher was answered, and nobody rests for that");
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (1, 0), "two were");
+    (0..3).for_each(|_| world.publish(1, 10, Duration::ZERO));
+    assert_eq!(jobs(&world), (1, 0), "they wait for each other");
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (0, 1));
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (1, 0));
+    world.publish(70, 2000, Duration::ZERO);
+    assert_eq!(jobs(&world), (1, 1), "so much is worth a commit of its own");
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (0, 1), "the rest has no say in it");
+    let mut world = overflowing(0);
+    (0..3).for_each(|_| world.publish(1, 10, Duration::ZERO));
+    end_job(&mut world);
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (0, 0), "without fsyncs there is little to share");
+}
+
 #[test]
 fn three_lagging_channels_write_each_byte_once_and_read_it_as_they_go() {
     let mut world = World::new(false, 0, 1, |options, memory| {
