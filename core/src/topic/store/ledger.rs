@@ -141,11 +141,9 @@ impl Channel {
         }
     }
 
-    /// Everything that is out and in these chunks is something to tell the journal.
+    /// Everything that is out and in these chunks is something to tell the journal, to which no flight from there was said.
     pub(in crate::topic) fn mention(&mut self, is_one: impl Fn(u32) -> bool) {
         let Some(mut ledger) = self.ledger.take() else { return };
-        let flights = self.flights.iter_mut().filter(|flight| is_one(flight.loc.chunk));
-        flights.for_each(|flight| flight.heard = Heard::Nothing);
         self.each_at_rest(|loc, attempts, due| {
             if is_one(loc.chunk) {
                 ledger.mention(loc, attempts, due);

@@ -98,6 +98,28 @@ fn publishers_who_have_shared_a_commit_share_the_next_one_too() {
 }
 
 #[test]
+fn a_deferred_message_in_a_chunk_that_is_on_disk_is_there_after_a_crash() {
+    let mut world = overflowing(2);
+    world.publish(3, 10, Duration::ZERO);
+    world.work(usize::MAX);
+    ["a", "b"].into_iter().for_each(|channel| {
+        world.consume(channel, 3);
+        (0..2).for_each(|_| world.finish(channel, 0));
+    });
+    // There is room in memory, but this is where it is appended to.
+    world.publish(1, 10, Duration::from_secs(5));
+    assert!(world.messages[3].acknowledged);
+    assert_eq!(jobs(&world), (0, 1));
+    world.work(usize::MAX);
+    let body = |payload: &[u8]| payload.ends_with(b"00000003..........");
+    world.bench.topic.at_risk(false, |_, payload| assert!(!body(payload), "it is written, and a kill leaves it behind"));
+    world.crash(End::Kill);
+    let stats = world.bench.topic.stats(None, false);
+    assert!(stats.channels.iter().all(|channel| channel.deferred_count == 1), "{stats:?}");
+    world.drain();
+}
+
+#[test]
 fn three_lagging_channels_write_each_byte_once_and_read_it_as_they_go() {
     let mut world = World::new(false, 0, 1, |options, memory| {
         (options.max_bytes_per_file, *memory) = (1 << 20, 2 << 20);
