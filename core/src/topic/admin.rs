@@ -168,10 +168,9 @@ impl Topic {
     pub fn restore(&mut self, paused: bool, channels: impl IntoIterator<Item = (ChannelName, bool)>) {
         self.paused = paused;
         for (name, paused) in channels {
-            let mut channel = Channel::new(name.clone(), self.new_incarnation());
+            let mut channel = Channel::new(name, self.new_incarnation());
             channel.paused = paused;
-            let channel = self.channels.insert(channel);
-            self.by_name.insert(name, channel);
+            self.add(channel);
         }
     }
 

@@ -5,6 +5,7 @@
 //! [`Channel::check`] keeps the books. It knows nothing of its topic, so it can get a lock of its own one day.
 
 use super::consumers::Consumers;
+use super::deferred::{Deferred, DeferredQueue};
 use super::flights::{Flight, Flights, NewFlight};
 use super::io::{ConnId, Consumer, Effects, Refusal, ToConn};
 use super::log::{Cursor, FRAME_HEADER, Loc, Log, Step, Unavailable, write_frame};
@@ -17,9 +18,8 @@ use crate::random::Random;
 use crate::storage::journal::Incarnation;
 use crate::time::{Duration, Instant, Now};
 use alloc::boxed::Box;
-use alloc::collections::{BinaryHeap, VecDeque};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
-use core::cmp::Reverse;
 
 #[derive(Debug)]
 pub(super) struct Channel {
@@ -40,7 +40,7 @@ pub(super) struct Channel {
     /// The next message to be admitted does not follow the last one that was.
     gap: bool,
     waiting: VecDeque<Waiting>,
-    deferred: BinaryHeap<Reverse<Deferred>>,
+    deferred: DeferredQueue,
     /// Messages handed out so far: the clock that messages put back wait by.
     handed_out: u64,
 }
@@ -68,15 +68,6 @@ struct Waiting {
     loc: Loc,
     attempts: u16,
     turn: u64,
-}
-
-/// There may be millions of them, so no byte is left empty.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(Rust, packed(2))]
-struct Deferred {
-    due: Instant,
-    loc: Loc,
-    attempts: u16,
 }
 
 /// What happened since the start; the first three are upstream's, the others keep the books.
@@ -144,8 +135,6 @@ impl Turn<'_> {
     }
 }
 
-const _: () = assert!(size_of::<Deferred>() == 18);
-
 /// How many messages a message put back waits for at most.
 const BEHIND: u64 = 10_000;
 
@@ -165,7 +154,7 @@ impl Channel {
             fresh: 0,
             gap: false,
             waiting: VecDeque::new(),
-            deferred: BinaryHeap::new(),
+            deferred: DeferredQueue::default(),
             handed_out: 0,
         }
     }
@@ -179,7 +168,7 @@ impl Channel {
         channel.ranges = ranges.into_iter().map(|(next, end, count)| Range { next, count, end: Some(end) }).collect();
         for (loc, attempts, due) in out {
             match due {
-                Some(due) => channel.deferred.push(Reverse(Deferred { due, loc, attempts })),
+                Some(due) => channel.deferred.push(Deferred { due, loc, attempts }),
                 None => channel.put_back(loc, attempts),
             }
         }
@@ -197,8 +186,7 @@ impl Channel {
     /// Those of them that no consumer has.
     pub(super) fn each_at_rest(&self, mut each: impl FnMut(Loc, u16, Option<Instant>)) {
         self.waiting.iter().for_each(|waiting| each(waiting.loc, waiting.attempts, None));
-        let deferred = self.deferred.iter();
-        deferred.for_each(|Reverse(deferred)| each(deferred.loc, deferred.attempts, Some(deferred.due)));
+        self.deferred.iter().for_each(|deferred| each(deferred.loc, deferred.attempts, Some(deferred.due)));
     }
 
     /// From where to where nothing was handed out, up to the fan-out position.
@@ -271,7 +259,7 @@ impl Channel {
         if let Some(ledger) = &mut self.ledger {
             ledger.out(loc, 0, Some(due), true, log);
         }
-        self.deferred.push(Reverse(Deferred { due, loc, attempts: 0 }));
+        self.deferred.push(Deferred { due, loc, attempts: 0 });
     }
 
     /// Hands out messages while there is a consumer with credit.
@@ -373,7 +361,7 @@ impl Channel {
                 self.put_back(flight.loc, flight.attempts);
             }
         }
-        while let Some(Reverse(Deferred { due, loc, attempts })) = self.deferred.peek().copied() {
+        while let Some(Deferred { due, loc, attempts }) = self.deferred.first() {
             if due > now || *turn.budget < 0 {
                 turn.wake_at(due);
                 break;
@@ -389,12 +377,10 @@ impl Channel {
     fn shrink(&mut self) {
         self.flights.shrink();
         self.consumers.shrink();
+        self.deferred.shrink();
         if self.depth() == 0 {
             self.waiting.shrink_to(SMALL);
             self.ranges.shrink_to(SMALL);
-        }
-        if self.deferred.is_empty() {
-            self.deferred.shrink_to(SMALL);
         }
     }
 
@@ -407,7 +393,7 @@ impl Channel {
         core::mem::take(&mut self.ranges).into_iter().for_each(|range| log.skip(range.next, range.count));
         self.fresh = 0;
         let waiting = core::mem::take(&mut self.waiting).into_iter().map(|waiting| waiting.loc);
-        let deferred = core::mem::take(&mut self.deferred).into_iter().map(|Reverse(deferred)| deferred.loc);
+        let deferred = self.deferred.drain().map(|deferred| deferred.loc);
         let flights = self.flights.drain().map(|flight| flight.loc);
         waiting.chain(deferred).chain(flights).for_each(|loc| log.done(loc));
         self.consumers.emptied();
@@ -466,19 +452,18 @@ impl Channel {
             false
         };
         self.waiting.retain_mut(|waiting| relocate(&mut waiting.loc, waiting.attempts, None));
-        let mut deferred = core::mem::take(&mut self.deferred).into_vec();
-        deferred.retain_mut(|Reverse(it)| {
-            let mut loc = it.loc;
-            let stays = relocate(&mut loc, it.attempts, Some(it.due));
-            it.loc = loc;
+        self.deferred.retain(|deferred| {
+            // A field of it cannot be borrowed.
+            let Deferred { due, mut loc, attempts } = *deferred;
+            let stays = relocate(&mut loc, attempts, Some(due));
+            deferred.loc = loc;
             stays
         });
-        self.deferred = deferred.into();
     }
 
     /// When the first timer is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        let deferred = self.deferred.peek().map(|Reverse(first)| first.due);
+        let deferred = self.deferred.first().map(|first| first.due);
         self.flights.iter().map(|flight| flight.deadline).chain(deferred).min()
     }
 
@@ -516,7 +501,7 @@ impl Channel {
 
     fn handed_out_or_deferred(&self, mut each: impl FnMut(Loc)) {
         self.waiting.iter().for_each(|waiting| each(waiting.loc));
-        self.deferred.iter().for_each(|Reverse(deferred)| each(deferred.loc));
+        self.deferred.iter().for_each(|deferred| each(deferred.loc));
         self.flights.iter().for_each(|flight| each(flight.loc));
     }
 
@@ -676,7 +661,7 @@ impl Channel {
     }
 
     fn defer(&mut self, loc: Loc, attempts: u16, due: Instant, turn: &mut Turn<'_>) {
-        self.deferred.push(Reverse(Deferred { due, loc, attempts }));
+        self.deferred.push(Deferred { due, loc, attempts });
         turn.wake_at(due);
     }
 

@@ -4,9 +4,9 @@
 //! become ready is offered and waits in a queue, so that handing out a message never searches, and takes turns.
 //! One whose socket has gone stays until its last flight has ended.
 
-use super::SMALL;
 use super::flights::{FlightList, Flights};
 use super::io::{ConnId, Consumer};
+use super::{SMALL, make_room};
 use crate::time::Duration;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -64,6 +64,7 @@ impl Consumers {
         self.present += 1;
         // A message that timed out when it was handed out would be handed out for ever.
         settings.msg_timeout = settings.msg_timeout.max(Duration::from_nanos(1));
+        make_room(&mut self.members);
         self.members.insert(Member {
             conn,
             settings,

@@ -8,6 +8,7 @@ mod admin;
 mod channel;
 mod check;
 mod consumers;
+mod deferred;
 pub mod disk;
 mod flights;
 #[cfg(any(test, feature = "fuzz"))]
@@ -551,10 +552,17 @@ impl Topic {
             channel.open_ledger();
             store.news();
         }
-        let channel = self.channels.insert(channel);
-        self.by_name.insert(name.clone(), channel);
+        let channel = self.add(channel);
         cx.out.notices.push(Notice::ChannelCreated(self.name.clone(), name));
         self.fan_out(cx);
+        channel
+    }
+
+    fn add(&mut self, channel: Channel) -> usize {
+        let name = channel.name.clone();
+        make_room(&mut self.channels);
+        let channel = self.channels.insert(channel);
+        self.by_name.insert(name, channel);
         channel
     }
 
@@ -571,6 +579,13 @@ impl Topic {
         if left.name.is_ephemeral() && left.consumers.len() == 0 {
             self.delete_channel(channel, out);
         }
+    }
+}
+
+/// Room for one more: most topics have one channel, and most channels one consumer, and there may be very many of them.
+fn make_room<T>(slab: &mut Slab<T>) {
+    if slab.len() == slab.capacity() {
+        slab.reserve_exact(slab.len() / 2 + 1);
     }
 }
 

@@ -223,11 +223,8 @@ impl Store {
         let Trouble { commit, sync, read, .. } = &self.trouble;
         let no_commit = self.commit.is_none() && self.resting.is_none();
         let writes = commit.retry.filter(|_| no_commit);
-        let (idle, retry) = if self.disk.durable {
-            (no_commit, commit.retry)
-        } else {
-            (self.syncing.is_none(), sync.retry)
-        };
+        let (idle, retry) =
+            if self.disk.durable { (no_commit, commit.retry) } else { (self.syncing.is_none(), sync.retry) };
         let journal = self.journal.due.filter(|_| self.may_flush());
         let due = [journal, self.sync_due].into_iter().flatten().min();
         let syncs = due.filter(|_| idle).map(|due| retry.map_or(due, |retry| retry.max(due)));

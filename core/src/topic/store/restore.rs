@@ -158,12 +158,6 @@ impl Topic {
         }
         self.add(Channel::recalled(name, paused, incarnation, recalled));
     }
-
-    fn add(&mut self, channel: Channel) {
-        let name = channel.name.clone();
-        let channel = self.channels.insert(channel);
-        self.by_name.insert(name, channel);
-    }
 }
 
 const fn loc(place: Place) -> Loc {

@@ -112,7 +112,10 @@ fn a_deferred_message_in_a_chunk_that_is_on_disk_is_there_after_a_crash() {
     assert_eq!(jobs(&world), (0, 1));
     world.work(usize::MAX);
     let body = |payload: &[u8]| payload.ends_with(b"00000003..........");
-    world.bench.topic.at_risk(false, |_, payload| assert!(!body(payload), "it is written, and a kill leaves it behind"));
+    world
+        .bench
+        .topic
+        .at_risk(false, |_, payload| assert!(!body(payload), "it is written, and a kill leaves it behind"));
     world.crash(End::Kill);
     let stats = world.bench.topic.stats(None, false);
     assert!(stats.channels.iter().all(|channel| channel.deferred_count == 1), "{stats:?}");
