@@ -2,7 +2,8 @@
 //!
 //! Nothing is read before it is known to be on the medium: what a killed process had only written could still be lost in
 //! a power cut, and would have been delivered by then. What cannot be read or understood is reported with its file and
-//! offset, and is no other topic's problem.
+//! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
+//! when that is not worth it any more, core says; here each is tried a few times.
 
 use crate::disk::{Disk, Found, Op, Outcome};
 use crate::storage::{DELETED, Stored, crc, discard};

@@ -136,6 +136,43 @@ async fn a_file_that_cannot_be_read_is_set_aside_and_not_missed_by_later_starts(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_that_cannot_be_read_costs_what_is_in_it() {
+    const PAGE: u64 = 4096;
+    const MESSAGES: u64 = 100;
+    let nsqd = durable(TempDir::new().unwrap(), |_| None).await;
+    let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+    for _ in 0..MESSAGES {
+        assert_eq!(producer.publish("t", &[b'x'; 200], Duration::ZERO).await.unwrap(), Published::Accepted);
+    }
+    drop(producer);
+    let mut dir = nsqd.stop_in_order().await.1;
+    let segment = "topics/t.0000000000000001/00000001.log";
+    let topic = dir.path().join("topics/t.0000000000000001");
+    let content = std::fs::read(dir.path().join(segment)).unwrap();
+    let names = std::fs::read_dir(&topic).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<_> = names.map(|path| (path.clone(), std::fs::read(path).unwrap())).collect();
+    for page in [0, 1, 3, (content.len() as u64 - 1) / PAGE] {
+        std::fs::remove_dir_all(&topic).unwrap();
+        std::fs::create_dir(&topic).unwrap();
+        files.iter().for_each(|(path, content)| std::fs::write(path, content).unwrap());
+        let bad = page * PAGE..(page + 1) * PAGE;
+        let fails = move |op: &Op| match op {
+            Op::Read(name, offset, length) if name == segment => {
+                let is_bad = *offset < bad.end && bad.start < offset + *length as u64;
+                is_bad.then_some(io::ErrorKind::Other)
+            }
+            _ => None,
+        };
+        let nsqd = durable(dir, fails).await;
+        let left = depth(&nsqd, "t").unwrap();
+        // At most what is in the page is lost, and a chunk whose head is.
+        assert!((MESSAGES / 3..=MESSAGES).contains(&left), "{left} are left without page {page}");
+        dir = nsqd.stop_in_order().await.1;
+        assert!(!dir.path().join(format!("{segment}.unreadable")).exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_once_while_it_starts_is_tried_again() {
     let dir = stored(3).await;
     let mut failed = BTreeSet::new();

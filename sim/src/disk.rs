@@ -15,12 +15,14 @@
 //!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
 //!   it.
 //!
-//! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]).
+//! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]), and a
+//! page that cannot be read for a while, or for ever ([`SimDisk::spoil`]).
 
 mod file;
 mod state;
 mod tree;
 
+use self::file::File;
 use self::state::State;
 use bytes::Bytes;
 use madsim::task::spawn;
@@ -30,7 +32,7 @@ use nsq_sim_rt::sync::Notify;
 use std::fmt;
 use std::future::pending;
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -176,6 +178,32 @@ impl SimDisk {
         });
         (self.0.count)("flipped_bits", u64::from(hit.is_some()));
         hit
+    }
+
+    /// A page of one of the files whose names end so cannot be read any more; tells the name, what is in the file, and where
+    /// the page is in there. A file has only one such page.
+    pub fn spoil(&self, ending: &str) -> Option<(String, Vec<u8>, Range<usize>)> {
+        let State { tree, random, .. } = &mut *self.state();
+        let mut files = tree.files();
+        files.retain(|(name, _)| name.ends_with(ending));
+        while !files.is_empty() {
+            let (name, _) = files.swap_remove(random.below(files.len() as u64) as usize);
+            if let Ok(file) = tree.file(&name)
+                && let Some((content, page)) = file.spoil(random)
+            {
+                (self.0.count)("spoiled_pages", 1);
+                return Some((name, content, page));
+            }
+        }
+        None
+    }
+
+    /// All pages can be read again.
+    pub fn mend(&self) {
+        let State { tree, .. } = &mut *self.state();
+        for (name, _) in tree.files() {
+            let _ = tree.file(&name).map(File::mend);
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

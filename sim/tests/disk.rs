@@ -6,7 +6,10 @@
 #![cfg(madsim)]
 
 use madsim::time::{Instant, sleep, timeout};
+use nsq_core::message::PAYLOAD_HEADER;
 use nsq_core::random::Random;
+use nsq_core::storage::record::{DEFERRED_EXTRA, HEADER};
+use nsq_core::storage::segment::REGION_HEAD;
 use nsq_sim::checks;
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::world::{LATENCY, Plan, World};
@@ -355,6 +358,57 @@ fn flipped_bits_never_stop_a_start() {
         world.drain().await;
         checks::nothing_invented(&world.cluster.ledger.open());
     });
+}
+
+#[test]
+fn pages_that_cannot_be_read_cost_what_is_in_them() {
+    sweep("pages_that_cannot_be_read_cost_what_is_in_them", SEEDS, async |sim: Sim| {
+        sim.require(&["spoiled_pages", "messages_spared", "reported_pages", "reported_damage", "mended"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.keeping.max_bytes_per_file = (8 + random.below(100)) << 10;
+            plan.consumer.work = millis(500);
+        });
+        let mut world = world.await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(2000))).await;
+            match world.random.below(3) {
+                0 => world.cluster.end(&world.nsqd).await,
+                way => world.cluster.crash(&world.nsqd, way == 1),
+            }
+            if world.random.below(3) == 0 {
+                world.nsqd.disk.mend();
+                sim.count("mended", 1);
+            }
+            spoil(&world);
+            world.nsqd.disk.spoil(".journal");
+            world.restart().await;
+        }
+        world.finish().await;
+        sim.count("reported_pages", sim.errors("cannot be read at") as u64);
+        sim.count("reported_damage", sim.errors("damaged") as u64);
+    });
+}
+
+/// A page with messages cannot be read any more. This excuses those that have a byte in it, and those in a region whose head
+/// has, and no others.
+fn spoil(world: &World) {
+    const REGION: &[u8] = b"CHNK";
+    let Some((_, content, page)) = world.nsqd.disk.spoil(".log") else { return };
+    let entries = &mut *world.cluster.ledger.open();
+    let is_hit = |begin: usize, end: usize| begin < page.end && page.start < end;
+    for (body, publish) in &entries.published {
+        // It may be there twice.
+        let places = content.windows(body.len()).enumerate().filter(|(_, window)| *window == body);
+        for (place, _) in places {
+            let head = content[..place].windows(REGION.len()).rposition(|window| window == REGION);
+            let is_lost = is_hit(place - (HEADER + DEFERRED_EXTRA + PAYLOAD_HEADER), place + body.len())
+                || head.is_some_and(|head| is_hit(head, head + REGION_HEAD));
+            let excused = entries.excused.entry(("nsqd".into(), publish.topic.clone(), String::new())).or_default();
+            is_lost.then(|| excused.insert(body.clone()));
+            world.sim.count("messages_spared", u64::from(!is_lost));
+        }
+    }
 }
 
 #[test]

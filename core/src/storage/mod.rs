@@ -11,6 +11,7 @@ pub mod recovered;
 pub mod recovery;
 #[cfg(test)]
 pub(crate) mod recovery_tests;
+mod salvage;
 pub mod segment;
 
 /// CRC-32C, continued from the checksum of the bytes before (0 if there are none); passed in, because the fast ones

@@ -93,7 +93,7 @@ pub struct Problem {
 /// See [`Problem`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Trouble {
-    /// The disk did not give it out.
+    /// The disk did not give out this page, or anything of the file.
     Unreadable(String),
     /// It does not begin as it should, and nothing in it is used.
     NotOurs,
@@ -208,12 +208,14 @@ impl Recovered {
     /// written, which the journal may not have heard of; so it is only where something else is wrong that this is loss.
     pub(super) fn drop_what_is_missing(&mut self, fresh: &BTreeMap<Incarnation, u64>, knows_all: bool) {
         let of_segments = self.problems.iter().filter(|problem| matches!(problem.file, FileName::Segment(_)));
-        let what = of_segments.map(|problem| &problem.what);
         // A journal that does not tell everything may not tell that it is done, or was carried.
-        let is_loss = knows_all && what.clone().any(|what| !matches!(what, Trouble::Torn(_)));
+        let is_loss = knows_all && of_segments.clone().any(|problem| !matches!(problem.what, Trouble::Torn(_)));
         // What was fresh may have been done since the journal was written, but not in a whole segment.
-        let is_gone = |what| matches!(what, &Trouble::Missing | &Trouble::Unreadable(_) | &Trouble::NotOurs);
-        let is_gone = what.clone().any(is_gone);
+        let is_gone = of_segments.clone().any(|problem| match problem.what {
+            Trouble::Missing | Trouble::NotOurs => true,
+            Trouble::Unreadable(_) => self.unreadable.contains(&problem.file),
+            _ => false,
+        });
         let mut channels = core::mem::take(&mut self.channels);
         for (it, channel) in &mut channels {
             let is_fresh =

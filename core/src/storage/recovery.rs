@@ -1,13 +1,15 @@
 //! A topic after a start: its files are read, and what was in the log and in its channels is put together again.
 //!
 //! [`Recovery`] says which piece of which file it wants next and takes what a disk gives out for it, until it wants
-//! nothing more. It never gives up: what cannot be read or understood is a [`Problem`], and everything else is used.
+//! nothing more. It never gives up: what cannot be read or understood is a [`Problem`], and everything else is used. After
+//! a failure it wants pages, so that a sector costs what is in it and not its file.
 //! Nothing in here changes a file, so that a second recovery of the same files comes to the same result.
 
 use super::journal::{self, Incarnation, Numbers, Place, Position};
 use super::names::FileName;
-use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header};
+use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header, Inspected};
 use super::recovered::{Channel, Due, Out, Problem, Recovered, START, Trouble};
+use super::salvage::{Holes, Salvage};
 use super::segment::{self, Region};
 use super::{Crc, Fields};
 use crate::message::MessageId;
@@ -15,6 +17,7 @@ use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::ops::Range;
 
 /// A piece of a file of the topic's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +28,12 @@ pub struct Piece {
     pub offset: u64,
     /// Its length, bytes; it does not reach beyond the file.
     pub length: usize,
+}
+
+impl Piece {
+    const fn range(&self) -> Range<u64> {
+        self.offset..self.offset + self.length as u64
+    }
 }
 
 /// See the module's documentation. What is read must be on the medium: whoever reads fsyncs the files and the directory
@@ -47,9 +56,18 @@ pub struct Recovery {
     needed: BTreeSet<u32>,
     /// The journal does not tell everything.
     is_partial: bool,
+    /// Segments with smaller numbers than this had all their chunks when the journal was written.
+    told: u32,
     wanted: Option<(Step, Piece)>,
+    /// The piece that what is wanted is a page of.
+    salvage: Option<Salvage>,
+    holes: Holes,
     found: Recovered,
 }
+
+/// In what cannot be read there may be chunks with numbers that nothing else tells: beyond the largest that is known, but
+/// not so far.
+const UNKNOWN: u64 = 1 << 20;
 
 /// What a piece is read for.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +92,10 @@ enum Step {
 impl Recovery {
     /// The recovery of a topic whose directory has these files, with their sizes in bytes.
     pub fn new(incarnation: u64, files: impl IntoIterator<Item = (FileName, u64)>, crc: Crc) -> Self {
-        let sizes: BTreeMap<_, _> = files.into_iter().collect();
+        Self::among(Holes::default(), incarnation, files.into_iter().collect(), crc)
+    }
+
+    fn among(holes: Holes, incarnation: u64, sizes: BTreeMap<FileName, u64>, crc: Crc) -> Self {
         let (mut journals, mut segments, mut obsolete) = (Vec::new(), VecDeque::new(), Vec::new());
         let mut last_journal = 0;
         let mut numbers = Numbers { seq: 1, chunk: 0, segment: 0, incarnation: Incarnation(1), id: MessageId([0; 16]) };
@@ -123,7 +144,10 @@ impl Recovery {
             intact,
             needed,
             is_partial: false,
+            told: 0,
             wanted,
+            salvage: None,
+            holes,
             found,
         };
         recovery.next_file();
@@ -142,12 +166,40 @@ impl Recovery {
             true => Ok(bytes),
             false => Err(alloc::format!("{} of {} bytes", bytes.len(), piece.length)),
         });
-        match bytes {
-            Ok(bytes) => self.take(step, piece, bytes),
-            Err(reason) => {
+        match (bytes, self.salvage.take()) {
+            (Ok(bytes), salvage) => {
+                self.holes.can_read(piece.file);
+                match salvage {
+                    None => self.take(step, piece, bytes),
+                    Some(mut salvage) => {
+                        salvage.take(&bytes);
+                        self.go_on(step, salvage);
+                    }
+                }
+            }
+            // What half of one knows nothing of would be taken for done.
+            (Err(reason), _) if matches!(piece.file, FileName::Journal(_)) => {
                 self.problem(piece.file, piece.offset, Trouble::Unreadable(reason));
                 self.begin_without(piece.file);
             }
+            (Err(reason), salvage) => {
+                if self.holes.add(piece) == Some(true) {
+                    self.problem(piece.file, piece.offset, Trouble::Unreadable(reason));
+                }
+                if self.holes.are_too_many(piece.file) {
+                    self.begin_without(piece.file);
+                } else {
+                    self.go_on(step, salvage.unwrap_or_else(|| Salvage::new(piece)));
+                }
+            }
+        }
+    }
+
+    /// Asks for the next page of a piece, or takes what could be read of it.
+    fn go_on(&mut self, step: Step, mut salvage: Salvage) {
+        match salvage.next(&self.holes) {
+            Some(page) => (self.wanted, self.salvage) = (Some((step, page)), Some(salvage)),
+            None => self.take(step, salvage.piece, salvage.bytes),
         }
     }
 
@@ -155,7 +207,7 @@ impl Recovery {
     fn begin_without(&mut self, file: FileName) {
         let mut sizes = core::mem::take(&mut self.sizes);
         sizes.remove(&file);
-        let anew = Self::new(self.incarnation, sizes, self.crc);
+        let anew = Self::among(core::mem::take(&mut self.holes), self.incarnation, sizes, self.crc);
         let Self { found: before, .. } = core::mem::replace(self, anew);
         self.count_from(before.numbers);
         self.found.last_journal = self.found.last_journal.max(before.last_journal);
@@ -169,6 +221,11 @@ impl Recovery {
     /// What there is, once nothing more is wanted.
     pub fn finish(mut self) -> Recovered {
         let fresh = self.found.fresh_missing();
+        if self.may_have_lost_numbers() {
+            self.found.numbers.chunk += UNKNOWN;
+            // So that the next start knows better, once a journal has said so.
+            self.found.numbers.segment += 1;
+        }
         self.found.drop_what_cannot_be();
         self.found.sort_what_is_beyond();
         for file in self.missing().collect::<Vec<_>>() {
@@ -186,6 +243,8 @@ impl Recovery {
                 self.found.segments.insert(number, self.size(piece.file));
                 self.after_head(number);
             }
+            // Its zeros say nothing, and it was said that it cannot be read.
+            Step::Head(number) if self.holes.are_in(piece.file, 0..segment::HEAD as u64) => self.after_head(number),
             // It was just made when the machine lost power, and nothing in it was relied upon.
             Step::Head(_) if !segment::is_begun(&bytes) => {
                 self.found.obsolete.push(piece.file);
@@ -221,7 +280,7 @@ impl Recovery {
                 }
             },
             Step::Seek { segment, from, dirty } => self.take_sought(segment, from, dirty, piece, &bytes),
-            Step::Records(number, region) => self.take_records(number, region, &mut bytes),
+            Step::Records(number, region) => self.take_records(number, region, piece, &mut bytes),
             Step::Twin(segment, region) => {
                 let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
                 let intact = inspected.damage.first().map_or(inspected.used, |(begin, _)| *begin);
@@ -231,6 +290,10 @@ impl Recovery {
             Step::Unopened(chunk) => {
                 if let Some((_, region)) = self.found.chunks.get(&chunk) {
                     let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
+                    if self.holes.are_in(piece.file, piece.range()) {
+                        // Nobody may have a reason to read what is not known to be there.
+                        self.report(piece, &inspected);
+                    }
                     self.collect(chunk, &bytes[..inspected.used]);
                 }
                 self.next_file();
@@ -267,17 +330,19 @@ impl Recovery {
         let dirty = dirty || bytes[..passed].iter().any(|&byte| byte != 0);
         match found.map(|at| piece.offset + at as u64) {
             Some(at) => {
-                if dirty {
+                if dirty || self.holes.are_in(file, from..at) {
                     self.problem(file, from, Trouble::Damaged(at - from));
                 }
                 self.next_region(segment, at);
             }
             None if !is_last => self.seek(Step::Seek { segment, from, dirty }, next),
             None => {
-                if dirty {
+                if self.holes.are_in(file, from..end) {
+                    self.problem(file, from, Trouble::Damaged(end - from));
+                } else if dirty {
                     self.problem(file, from, Trouble::Torn(end - from));
                 }
-                self.next_file();
+                self.leave(segment);
             }
         }
     }
@@ -319,7 +384,10 @@ impl Recovery {
     fn apply(&mut self, entry: journal::Entry) {
         let found = &mut self.found;
         match entry {
-            journal::Entry::Numbers(numbers) => self.count_from(numbers),
+            journal::Entry::Numbers(numbers) => {
+                self.told = self.told.max(numbers.segment.saturating_sub(1));
+                self.count_from(numbers);
+            }
             journal::Entry::Topic { paused, fan } => (found.paused, found.fan) = (paused, fan),
             journal::Entry::Channel { channel, name, paused } => {
                 found.numbers.incarnation = found.numbers.incarnation.max(Incarnation(channel.0 + 1));
@@ -377,8 +445,7 @@ impl Recovery {
         self.next_file();
     }
 
-    fn take_records(&mut self, segment: u32, mut region: Region, bytes: &mut [u8]) {
-        let file = FileName::Segment(segment);
+    fn take_records(&mut self, segment: u32, mut region: Region, piece: Piece, bytes: &mut [u8]) {
         let inspected = record::inspect(bytes, region.first_seq, self.crc);
         region.used = inspected.used as u32;
         (region.records, region.plain, region.deferred) = (inspected.records, inspected.plain, inspected.deferred);
@@ -387,12 +454,7 @@ impl Recovery {
             let counted = record::plain_before(&bytes[..inspected.used], known.place.offset as usize);
             region.plain -= counted.saturating_sub(known.passed);
         }
-        for (begin, end) in &inspected.damage {
-            self.problem(file, region.records_at() + *begin as u64, Trouble::Damaged((end - begin) as u64));
-        }
-        if inspected.torn > 0 {
-            self.problem(file, region.records_at() + region.used as u64, Trouble::Torn(inspected.torn as u64));
-        }
+        self.report(piece, &inspected);
         self.take_region(segment, region, inspected.next_seq);
         let records = &bytes[..inspected.used];
         for (_, header, record) in walk(records) {
@@ -403,6 +465,40 @@ impl Recovery {
         }
         self.collect(region.chunk, records);
         self.next_region(segment, region.end());
+    }
+
+    /// What is damaged of a piece with records.
+    fn report(&mut self, piece: Piece, inspected: &Inspected) {
+        for (begin, end) in &inspected.damage {
+            self.problem(piece.file, piece.offset + *begin as u64, Trouble::Damaged((end - begin) as u64));
+        }
+        let from = piece.offset + inspected.used as u64;
+        let torn = from + inspected.torn as u64;
+        match self.holes.end_within(piece.file, from..piece.range().end) {
+            // Nothing behind it tells whether these were records.
+            Some(end) => self.problem(piece.file, from, Trouble::Damaged(end.max(torn) - from)),
+            None if torn > from => self.problem(piece.file, from, Trouble::Torn(torn - from)),
+            None => {}
+        }
+    }
+
+    /// Comes to the end of a segment that has no index. If something in it cannot be read, and no record can, all of it is
+    /// for somebody who knows how.
+    fn leave(&mut self, segment: u32) {
+        let file = FileName::Segment(segment);
+        let found = self.found.chunks.values().chain(&self.twins);
+        if self.holes.are_in(file, 0..u64::MAX) && !found.into_iter().any(|(its, _)| *its == segment) {
+            self.begin_without(file);
+        } else {
+            self.next_file();
+        }
+    }
+
+    /// Whether there may be chunks in what could not be read whose numbers are told by nothing else: if it can be read the
+    /// next time, they must not be those of new ones. Of all but the newest segment, the journal knows that it knows them.
+    fn may_have_lost_numbers(&self) -> bool {
+        let is_unknown = |file: &FileName| !matches!(file, FileName::Segment(number) if *number < self.told);
+        self.holes.files().any(|file| is_unknown(&file) && !self.found.unreadable.contains(&file))
     }
 
     /// Segments that the journal wants to be there and that are not.
@@ -496,7 +592,7 @@ impl Recovery {
         if self.size(file) >= at + segment::REGION_HEAD as u64 {
             self.want(Step::RegionHead(segment), file, at, segment::REGION_HEAD as u64);
         } else {
-            self.next_file();
+            self.leave(segment);
         }
     }
 
@@ -517,7 +613,12 @@ impl Recovery {
 
     fn want(&mut self, step: Step, file: FileName, offset: u64, length: u64) {
         let left = self.size(file).saturating_sub(offset);
-        self.wanted = Some((step, Piece { file, offset, length: length.min(left) as usize }));
+        let piece = Piece { file, offset, length: length.min(left) as usize };
+        if self.holes.are_in(file, piece.range()) {
+            self.go_on(step, Salvage::new(piece));
+        } else {
+            self.wanted = Some((step, piece));
+        }
     }
 
     fn size(&self, file: FileName) -> u64 {

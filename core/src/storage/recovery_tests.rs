@@ -4,7 +4,7 @@ use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place
 use super::names::FileName;
 use super::record::{DEFERRED, HEADER, Header, seal};
 use super::recovered::{Due, Out, Problem, Recovered, Trouble};
-use super::recovery::Recovery;
+use super::recovery::{Piece, Recovery};
 use super::segment::{self, Region};
 use super::slow_crc;
 use crate::message::MessageId;
@@ -96,16 +96,16 @@ pub(crate) fn recover(files: &Files) -> Recovered {
 }
 
 /// On a disk that gives out some pieces and others not.
-fn recover_on(files: &Files, gives_out: impl Fn(FileName, usize) -> bool) -> Recovered {
+fn recover_on(files: &Files, mut gives_out: impl FnMut(Piece, usize) -> bool) -> Recovered {
     let mut recovery = Recovery::new(TOPIC, files.iter().map(|(file, bytes)| (*file, bytes.len() as u64)), slow_crc);
     let mut reads = 0;
     while let Some(piece) = recovery.wants() {
         let begin = piece.offset as usize;
-        let is_there = gives_out(piece.file, reads);
+        let is_there = gives_out(piece, reads);
         let bytes = files[&piece.file][begin..begin + piece.length].to_vec();
         recovery.handle(if is_there { Ok(bytes) } else { Err("input/output error".into()) });
         reads += 1;
-        assert!(reads < 1_000, "it comes to an end");
+        assert!(reads < 100_000, "it comes to an end");
     }
     recovery.finish()
 }
@@ -205,7 +205,15 @@ fn a_file_that_cannot_be_read_is_set_aside_as_a_whole() {
     for failing in 0..reads {
         let files = directory();
         let recovered = recover_on(&files, |_, read| read != failing);
-        let file = recovered.unreadable[0];
+        let Some(&file) = recovered.unreadable.first() else {
+            // All but the records of a chunk was understood before: they are for whoever comes to them.
+            let (segment, region) = recovered.chunks[&4];
+            let (file, at, what) =
+                (FileName::Segment(segment), region.records_at(), Trouble::Damaged(region.used.into()));
+            assert_eq!(recovered.problems[1..], [Problem { file, offset: at, what }]);
+            assert_eq!((recovered.chunks, recovered.channels), (recover(&files).chunks, recover(&files).channels));
+            continue;
+        };
         let problem = &recovered.problems[0];
         assert!(problem.file == file && matches!(problem.what, Trouble::Unreadable(_)), "{problem:?}");
         assert!(
@@ -229,6 +237,142 @@ fn a_file_that_cannot_be_read_is_set_aside_as_a_whole() {
             _ => 0,
         };
         assert_eq!(lost, known, "{file:?}");
+    }
+}
+
+const PAGE: usize = 4096;
+
+/// On a disk that cannot read one page of a file; how often that was tried.
+fn recover_but(files: &Files, file: FileName, page: usize) -> (Recovered, usize) {
+    let (bad, mut failed) = (page * PAGE..(page + 1) * PAGE, 0);
+    let recovered = recover_on(files, |piece, _| {
+        let begin = piece.offset as usize;
+        let is_bad = piece.file == file && begin < bad.end && bad.start < begin + piece.length;
+        failed += usize::from(is_bad);
+        !is_bad
+    });
+    (recovered, failed)
+}
+
+/// The usual directory, but with chunks 6 to 37 of twelve records each in the last segment, and the fifth page has the last
+/// two of them and the index.
+fn with_pages(sealed: bool) -> Files {
+    let mut files = directory();
+    let chunks: Vec<_> = (6..38).map(|chunk| (chunk, 12)).collect();
+    files.insert(FileName::Segment(3), segment(3, &chunks, 10, false, sealed));
+    files
+}
+
+#[test]
+fn a_page_that_cannot_be_read_costs_what_is_in_it() {
+    let file = FileName::Segment(3);
+    for (sealed, page) in [false, true].into_iter().flat_map(|sealed| (0..5).map(move |page| (sealed, page))) {
+        let files = with_pages(sealed);
+        let (recovered, failed) = recover_but(&files, file, page);
+        assert!(recovered.unreadable.is_empty() && recovered.obsolete == recover(&files).obsolete);
+        assert!(failed <= 2, "sealed {sealed}, page {page}: it is tried {failed} times");
+        let Some((first, others)) = recovered.problems.split_first() else {
+            assert!(sealed && (1..4).contains(&page), "it is not looked at");
+            continue;
+        };
+        assert!(matches!(first.what, Trouble::Unreadable(_)), "{first}");
+        assert_eq!((first.file, first.offset as usize / PAGE), (file, page));
+        // The index tells of all, if it can be read.
+        let bad = if sealed && page < 4 { 0..0 } else { page * PAGE..(page + 1) * PAGE };
+        let begin = |chunk: u64| segment::HEAD + (chunk - 6) as usize * (segment::REGION_HEAD + 512);
+        let has_head = |chunk: &u64| begin(*chunk) >= bad.end || begin(*chunk) + segment::REGION_HEAD <= bad.start;
+        let expected: Vec<_> = [1, 2, 4].into_iter().chain((6..38).filter(has_head)).collect();
+        assert_eq!(recovered.chunks.keys().copied().collect::<Vec<_>>(), expected, "sealed {sealed}, page {page}");
+        // Of the chunks that are there nothing is damaged but what is in the page, and that is told.
+        assert_eq!(others.is_empty(), bad.is_empty(), "{others:?}");
+        for problem in others {
+            let Trouble::Damaged(bytes) = problem.what else { panic!("{problem}") };
+            let (from, to) = (problem.offset as usize, (problem.offset + bytes) as usize);
+            let is_near = bad.start < from + RECORD as usize && to <= bad.end + segment::REGION_HEAD + 512;
+            assert!(is_near && from < bad.end && bad.start < to, "{problem}");
+        }
+        let is_told = |chunk| {
+            let has = |it: &Problem| matches!(it.what, Trouble::Damaged(bytes) if (it.offset..it.offset + bytes).contains(&chunk));
+            others.iter().any(has)
+        };
+        assert!((6..38).all(|chunk| has_head(&chunk) || is_told(begin(chunk) as u64)), "{others:?}");
+    }
+}
+
+#[test]
+fn the_end_of_what_was_written_is_not_taken_for_torn() {
+    // One chunk, whose last records are in the second page, which is not full.
+    let mut files = directory();
+    let (before, room) = (segment::HEAD + segment::REGION_HEAD, 2 * PAGE);
+    let mut bytes = segment(3, &[], 10, false, false);
+    bytes.extend(segment::region_head(6, 10, room as u32, slow_crc));
+    let mut records = Vec::new();
+    for seq in 10..110 {
+        Header { flags: 0, payload: 26, seq, sum: 0 }.write(&mut records);
+        records.extend_from_slice(&[0; 26]);
+    }
+    seal(&mut records, slow_crc);
+    bytes.extend(records);
+    let length = bytes.len();
+    files.insert(FileName::Segment(3), bytes);
+    let (recovered, _) = recover_but(&files, FileName::Segment(3), 1);
+    let region = recovered.chunks[&6].1;
+    assert_eq!(region.records as usize, (PAGE - before) / RECORD as usize);
+    let end = before + region.used as usize;
+    let what: Vec<_> = recovered.problems.iter().map(|it| (it.offset as usize, it.what.clone())).collect();
+    assert_eq!(what[1..], [(end, Trouble::Damaged((length - end) as u64))], "{what:?}");
+}
+
+#[test]
+fn numbers_that_cannot_be_read_are_not_used_again() {
+    let mut files = with_pages(false);
+    let (recovered, _) = recover_but(&files, FileName::Segment(3), 4);
+    assert_eq!(*recovered.chunks.last_key_value().unwrap().0, 35);
+    let Numbers { chunk, segment, .. } = recovered.numbers;
+    assert!(chunk > 1_000_000 && segment == 5, "{chunk} {segment}");
+    assert_eq!(recover(&files).numbers.chunk, 38);
+    // The next start knows them from the journal of this one.
+    let mut batch = Batch::default();
+    batch.push(&Entry::Numbers(recovered.numbers));
+    (1..=3).for_each(|number| batch.push(&Entry::Segment { number, needed: true }));
+    let mut journal = journal::head(TOPIC, 4, slow_crc).to_vec();
+    journal.extend(batch.finish(slow_crc));
+    files.insert(FileName::Journal(4), journal);
+    assert_eq!(recover_but(&files, FileName::Segment(3), 4).0.numbers, recovered.numbers);
+}
+
+#[test]
+fn half_a_journal_is_none() {
+    let mut files = directory();
+    let file = FileName::Journal(2);
+    files.get_mut(&file).unwrap().resize(2 * PAGE, 0);
+    let (recovered, _) = recover_but(&files, file, 1);
+    assert_eq!((recovered.journal, &recovered.unreadable[..]), (None, &[file, FileName::Journal(1)][..]));
+}
+
+#[test]
+fn a_disk_that_reads_nothing_more_is_not_asked_for_ever() {
+    let mut files = directory();
+    for number in 3..100 {
+        let chunks: Vec<_> = (0..32).map(|chunk| (u64::from(number) * 32 + chunk, 12)).collect();
+        files.insert(FileName::Segment(number), segment(number, &chunks, 10 + u64::from(number) * 384, false, false));
+    }
+    let file = FileName::Segment(3);
+    let mut failed = 0;
+    let recovered = recover_on(&with_pages(false), |piece, _| {
+        failed += usize::from(piece.file == file);
+        piece.file != file
+    });
+    assert_eq!((failed, &recovered.unreadable[..]), (2, &[file][..]), "nothing of it can be read");
+    for readable in [0, PAGE as u64] {
+        let mut failed = 0;
+        let recovered = recover_on(&files, |piece, _| {
+            let is_away = matches!(piece.file, FileName::Segment(3..)) && piece.offset + piece.length as u64 > readable;
+            failed += usize::from(is_away);
+            !is_away
+        });
+        assert_eq!(recovered.unreadable.len() + recovered.segments.len(), 99);
+        assert!(failed < 97 + 2 * 64, "{failed}");
     }
 }
 

@@ -3,10 +3,13 @@
 //! The page cache goes to the medium sector by sector, whenever it likes and in any order; only an fsync says that it has.
 
 use nsq_core::random::Random;
-use std::mem;
+use std::ops::Range;
+use std::{io, mem};
 
 /// What a disk writes as a whole or not at all, bytes.
 const SECTOR: usize = 512;
+/// What it reads as a whole or not at all.
+const PAGE: usize = 4096;
 
 /// See the module's documentation.
 #[derive(Clone, Debug, Default)]
@@ -19,6 +22,8 @@ pub(super) struct File {
     writes: Vec<(usize, Vec<u8>)>,
     /// A failed fsync has dropped writes that processes may still see.
     is_poisoned: bool,
+    /// Where a page begins that cannot be read.
+    spoiled: Option<usize>,
 }
 
 impl File {
@@ -27,9 +32,32 @@ impl File {
     }
 
     /// At most so many bytes from there.
-    pub(super) fn read(&self, offset: usize, length: usize) -> Vec<u8> {
+    ///
+    /// # Errors
+    /// If some of them are in a page that cannot be read.
+    pub(super) fn read(&self, offset: usize, length: usize) -> io::Result<Vec<u8>> {
         let rest = self.content.get(offset..).unwrap_or_default();
-        rest[..rest.len().min(length)].to_vec()
+        let bytes = &rest[..rest.len().min(length)];
+        match self.spoiled {
+            Some(page) if offset < page + PAGE && page < offset + bytes.len() => {
+                Err(io::Error::other("injected: a page cannot be read"))
+            }
+            _ => Ok(bytes.to_vec()),
+        }
+    }
+
+    /// A page cannot be read from now on. What processes would see of the file, and where the page is in there; `None` if
+    /// there is none, or if another one is spoiled already.
+    pub(super) fn spoil(&mut self, random: &mut Random) -> Option<(Vec<u8>, Range<usize>)> {
+        let pages = self.content.len().div_ceil(PAGE) as u64;
+        let page = (pages > 0 && self.spoiled.is_none()).then(|| random.below(pages) as usize * PAGE)?;
+        self.spoiled = Some(page);
+        Some((self.content.clone(), page..page + PAGE))
+    }
+
+    /// Every page can be read again.
+    pub(super) fn mend(&mut self) {
+        self.spoiled = None;
     }
 
     pub(super) fn write(&mut self, offset: usize, bytes: &[u8]) {
@@ -132,7 +160,7 @@ fn put(content: &mut Vec<u8>, offset: usize, bytes: &[u8]) {
 }
 
 /// Only what lies in one range.
-fn put_within(content: &mut Vec<u8>, range: std::ops::Range<usize>, offset: usize, bytes: &[u8]) {
+fn put_within(content: &mut Vec<u8>, range: Range<usize>, offset: usize, bytes: &[u8]) {
     let (from, to) = (offset.max(range.start), (offset + bytes.len()).min(range.end));
     if from < to {
         put(content, from, &bytes[from - offset..to - offset]);
@@ -149,7 +177,7 @@ mod tests {
         let outcome = |seed| {
             let (mut file, mut random) = (File::default(), Random::new(seed));
             what(&mut file, &mut random);
-            file.read(0, usize::MAX)
+            file.read(0, usize::MAX).expect("nothing is spoiled")
         };
         (0..500).map(outcome).collect()
     }

@@ -106,7 +106,7 @@ impl State {
             Op::Sync(name) => self.tree.file(&name)?.sync(),
             Op::Read(name, offset, length) => {
                 let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-                return Ok(Outcome::Content(self.tree.file(&name)?.read(offset, length)));
+                return self.tree.file(&name)?.read(offset, length).map(Outcome::Content);
             }
             Op::Rename(from, to) => self.tree.rename(&from, &to)?,
             Op::Remove(name) => self.tree.remove(&name)?,
