@@ -23,9 +23,11 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-/// Bytes that one read takes at most, and what a reading connection has room for.
-const READ: usize = 256 * 1024;
-const READ_IDLE: usize = 4 * 1024;
+/// Bytes that one read takes at most: from a peer that sends little, and from one that always has more; in between, as
+/// many times more than the last one when that was not enough.
+const READ_MIN: usize = 4 * 1024;
+const READ_MAX: usize = 256 * 1024;
+const READ_GROWTH: usize = 8;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
@@ -83,8 +85,8 @@ struct Conn<S> {
     publishing: Option<Publishing>,
     subscribed: Option<Arc<SharedTopic>>,
     eof: bool,
-    /// The last read filled its buffer.
-    busy: bool,
+    /// Bytes that the next read takes at most.
+    read: usize,
     /// When the timer fires, and since when the peer takes nothing.
     armed: Option<Instant>,
     blocked: Option<Instant>,
@@ -124,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             publishing: None,
             subscribed: None,
             eof: false,
-            busy: false,
+            read: READ_MIN,
             armed: None,
             blocked: None,
         }
@@ -237,11 +239,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         if self.output.waiting() > CONSUMER_REPLIES_MAX.saturating_add(message) {
             return Err(io::Error::other("the consumer sends commands but takes no replies"));
         }
-        self.input.reserve(if self.busy { READ } else { READ_IDLE });
+        self.input.reserve(self.read);
         let room = self.input.capacity() - self.input.len();
         let read = pin!(self.stream.read_buf(&mut self.input));
         let Poll::Ready(bytes) = read.poll(cx)? else { return Ok(false) };
-        self.busy = bytes == room || self.busy && bytes > READ_IDLE;
+        self.read = match bytes {
+            _ if bytes == room => READ_MAX.min(self.read * READ_GROWTH),
+            ..=READ_MIN => READ_MIN,
+            _ => self.read,
+        };
         if bytes == 0 {
             self.eof = true;
             self.session.eof(self.broker.now());
