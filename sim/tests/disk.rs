@@ -412,6 +412,27 @@ fn spoil(world: &World) {
 }
 
 #[test]
+fn flipped_bits_in_journals_lose_nothing() {
+    sweep("flipped_bits_in_journals_lose_nothing", SEEDS, async |sim: Sim| {
+        sim.require(&["clean_ends", "flipped_bits", "reported_damage"]);
+        let mut world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.keeping.max_bytes_per_file = (8 + random.below(100)) << 10;
+            plan.consumer.work = millis(500);
+        })
+        .await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(2000))).await;
+            world.cluster.end(&world.nsqd).await;
+            world.nsqd.disk.flip(".journal");
+            world.restart().await;
+        }
+        world.finish().await;
+        sim.count("reported_damage", sim.errors("damaged") as u64);
+    });
+}
+
+#[test]
 fn a_second_start_finds_the_same() {
     sweep("a_second_start_finds_the_same", SEEDS, async |sim: Sim| {
         sim.require(&["messages_found"]);

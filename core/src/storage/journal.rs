@@ -81,6 +81,9 @@ pub enum Entry {
     Empty { channel: Incarnation },
     /// There is a segment, or nobody needs it any more.
     Segment { number: u32, needed: bool },
+    /// All that is out of chunks with regions before this is said. What was handed out of one before it got its region is
+    /// told only after that.
+    Placed { segment: u32, offset: u64 },
 }
 
 const NUMBERS: u8 = 1;
@@ -92,6 +95,7 @@ const OUT: u8 = 6;
 const DONE: u8 = 7;
 const EMPTY: u8 = 8;
 const SEGMENT: u8 = 9;
+const PLACED: u8 = 10;
 
 /// The head of a journal.
 pub fn head(incarnation: u64, number: u32, crc: Crc) -> [u8; HEAD] {
@@ -163,6 +167,8 @@ pub struct Contents {
     pub damage: Vec<(usize, usize)>,
     /// Where the last whole batch ends; the file's length if nothing is torn.
     pub end: usize,
+    /// What is behind that was written to its end once.
+    pub is_spoiled: bool,
 }
 
 /// Reads a journal of that topic and number; `None` if its head or its checkpoint is not whole.
@@ -178,7 +184,10 @@ pub fn read(bytes: &[u8], incarnation: u64, number: u32, crc: Crc) -> Option<Con
         // Every batch begins with numbers, so it is seldom that more has to be looked at.
         let may_begin = |&next: &usize| rest.get(next + BATCH_HEAD) == Some(&NUMBERS);
         let is_batch = |&next: &usize| read_batch(&rest[next..], crc).is_some();
-        let Some(next) = (1..rest.len()).filter(may_begin).find(is_batch) else { return Some(contents) };
+        let Some(next) = (1..rest.len()).filter(may_begin).find(is_batch) else {
+            contents.is_spoiled = was_whole(rest, crc);
+            return Some(contents);
+        };
         contents.damage.push((contents.end, contents.end + next));
         rest = &rest[next..];
     }
@@ -197,6 +206,15 @@ fn read_batch(bytes: &[u8], crc: Crc) -> Option<(Vec<Entry>, &[u8])> {
         entries.push(read_entry(&mut fields)?);
     }
     (!entries.is_empty() && crc(crc(0, length), body) == sum).then_some((entries, after))
+}
+
+/// Whether these bytes, which are no batch, were one: all of it is there, by its length, or, if that is what is damaged, by
+/// its checksum. A process that is killed leaves a beginning only.
+fn was_whole(bytes: &[u8], crc: Crc) -> bool {
+    let mut fields = Fields(bytes);
+    let (Some(length), Some(sum)) = (fields.u32(), fields.u32()) else { return false };
+    let there = fields.0.len();
+    (1..=there).contains(&(length as usize)) || crc(crc(0, &(there as u32).to_be_bytes()), fields.0) == sum
 }
 
 fn write(entry: &Entry, out: &mut Vec<u8>) {
@@ -243,6 +261,11 @@ fn write(entry: &Entry, out: &mut Vec<u8>) {
             out.extend_from_slice(&[SEGMENT, u8::from(*needed)]);
             out.extend_from_slice(&number.to_be_bytes());
         }
+        Entry::Placed { segment, offset } => {
+            out.push(PLACED);
+            out.extend_from_slice(&segment.to_be_bytes());
+            out.extend_from_slice(&offset.to_be_bytes());
+        }
     }
 }
 
@@ -271,6 +294,7 @@ fn read_entry(fields: &mut Fields<'_>) -> Option<Entry> {
         }
         TOPIC => return Some(Entry::Topic { paused: fields.u8()? != 0, fan: read_position(fields)? }),
         SEGMENT => return Some(Entry::Segment { needed: fields.u8()? != 0, number: fields.file_number()? }),
+        PLACED => return Some(Entry::Placed { segment: fields.file_number()?, offset: fields.u64()? }),
         _ => {}
     }
     let channel = Incarnation(fields.number()?);
@@ -343,6 +367,7 @@ mod tests {
             (channel(), place()).prop_map(|(channel, place)| Entry::Done { channel, place }),
             channel().prop_map(|channel| Entry::Empty { channel }),
             (0..names::NUMBERS_END, any::<bool>()).prop_map(|(number, needed)| Entry::Segment { number, needed }),
+            (0..names::NUMBERS_END, any::<u64>()).prop_map(|(segment, offset)| Entry::Placed { segment, offset }),
         ]
     }
 
@@ -399,7 +424,16 @@ mod tests {
                 let (begin, end) = (HEAD + hit * length, HEAD + (hit + 1) * length);
                 let (damage, whole) = if hit == 4 { (vec![], begin) } else { (vec![(begin, end)], damaged.len()) };
                 assert_eq!((contents.damage, contents.end), (damage, whole));
+                assert_eq!(contents.is_spoiled, hit == 4, "byte {at} of batch {hit}");
             }
+        }
+        // Somebody was killed, or lost power.
+        for torn in 1..length {
+            let mut damaged = file(&batches);
+            damaged.truncate(HEAD + 4 * length + torn);
+            assert!(!read(&damaged, 7, 3, slow_crc).unwrap().is_spoiled, "{torn} bytes");
+            damaged[HEAD + 4 * length..].fill(0);
+            assert!(!read(&damaged, 7, 3, slow_crc).unwrap().is_spoiled, "{torn} zeros");
         }
     }
 

@@ -79,6 +79,14 @@ pub struct Due {
     pub delay: u64,
 }
 
+/// A record that may have been handed out without the journal having said so.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Late {
+    /// Whether ranges of what is fresh count it.
+    pub(super) is_plain: bool,
+    pub(super) due: Option<Due>,
+}
+
 /// Something that could not be read or understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -182,6 +190,19 @@ impl Recovered {
         carried.sort_unstable();
         carried.dedup();
         self.carried = carried;
+    }
+
+    /// Gives the records before the fan-out position of which the journal does not tell what became of them to all channels
+    /// that have not got them.
+    pub(super) fn give_once_more(&mut self, late: &BTreeMap<Place, Late>) {
+        for channel in self.channels.values_mut() {
+            for (&place, late) in late {
+                let is_in = |it: &FreshRange| (it.begin.place..it.end.place).contains(&place);
+                if !(late.is_plain && channel.fresh.iter().any(is_in)) {
+                    channel.out.entry(place).or_insert(Out { attempts: 1, due: late.due });
+                }
+            }
+        }
     }
 
     /// Of what channels have not handed out, how many messages no file has: at least so many for each, by what the journal

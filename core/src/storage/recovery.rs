@@ -8,7 +8,7 @@
 use super::journal::{self, Incarnation, Numbers, Place, Position};
 use super::names::FileName;
 use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header, Inspected};
-use super::recovered::{Channel, Due, Out, Problem, Recovered, START, Trouble};
+use super::recovered::{Channel, Due, Late, Out, Problem, Recovered, START, Trouble};
 use super::salvage::{Holes, Salvage};
 use super::segment::{self, Region};
 use super::{Crc, Fields};
@@ -54,8 +54,12 @@ pub struct Recovery {
     intact: BTreeMap<(u64, u32), u32>,
     /// Segments that the journal wants to be there.
     needed: BTreeSet<u32>,
-    /// The journal does not tell everything.
+    /// The journal does not tell everything; its last batch is damaged.
     is_partial: bool,
+    is_spoiled: bool,
+    /// Of chunks with regions from there on it may not tell what was handed out of them before.
+    placed: Option<(u32, u64)>,
+    late: BTreeMap<Place, Late>,
     /// Segments with smaller numbers than this had all their chunks when the journal was written.
     told: u32,
     wanted: Option<(Step, Piece)>,
@@ -144,6 +148,9 @@ impl Recovery {
             intact,
             needed,
             is_partial: false,
+            is_spoiled: false,
+            placed: None,
+            late: BTreeMap::new(),
             told: 0,
             wanted,
             salvage: None,
@@ -228,6 +235,8 @@ impl Recovery {
         }
         self.found.drop_what_cannot_be();
         self.found.sort_what_is_beyond();
+        self.late.retain(|place, _| self.found.has(*place));
+        self.found.give_once_more(&self.late);
         for file in self.missing().collect::<Vec<_>>() {
             self.problem(file, 0, Trouble::Missing);
         }
@@ -288,13 +297,13 @@ impl Recovery {
                 self.next_file();
             }
             Step::Unopened(chunk) => {
-                if let Some((_, region)) = self.found.chunks.get(&chunk) {
+                if let Some((segment, region)) = self.found.chunks.get(&chunk).copied() {
                     let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
                     if self.holes.are_in(piece.file, piece.range()) {
                         // Nobody may have a reason to read what is not known to be there.
                         self.report(piece, &inspected);
                     }
-                    self.collect(chunk, &bytes[..inspected.used]);
+                    self.collect(segment, &region, &bytes[..inspected.used]);
                 }
                 self.next_file();
             }
@@ -366,7 +375,9 @@ impl Recovery {
                     // What a batch makes superfluous is removed when it is on the medium: this one was whole then.
                     let was_whole = self.missing().next().is_some();
                     self.is_partial |= was_whole;
-                    let what = if was_whole { Trouble::Damaged } else { Trouble::Torn };
+                    self.is_spoiled = contents.is_spoiled;
+                    let is_damaged = was_whole || contents.is_spoiled;
+                    let what = if is_damaged { Trouble::Damaged } else { Trouble::Torn };
                     self.problem(file, contents.end as u64, what(torn as u64));
                 }
                 self.found.journal = Some(number);
@@ -405,6 +416,7 @@ impl Recovery {
             journal::Entry::Segment { number, needed: false } => {
                 self.needed.remove(&number);
             }
+            journal::Entry::Placed { segment, offset } => self.placed = Some((segment, offset)),
             journal::Entry::Fresh { channel, ranges } => self.in_channel(channel, |it| it.fresh = ranges),
             journal::Entry::Out { channel, place, attempts, due, delay } => {
                 let due = (due != 0).then_some(Due { at: due, delay });
@@ -436,8 +448,10 @@ impl Recovery {
     fn take_index(&mut self, segment: u32, regions: Vec<Region>, id: MessageId) {
         self.found.numbers.id = self.found.numbers.id.max(id);
         for region in regions {
-            let is_carried = region.records > region.plain + region.deferred && !self.knows_all();
-            if (region.deferred > 0 || is_carried) && region.chunk >= self.found.fan.place.chunk {
+            let (fan, is_late) = (self.found.fan.place.chunk, self.is_late(segment, &region));
+            let is_carried = region.records > region.plain + region.deferred && (is_late || !self.knows_all());
+            let is_beyond = region.chunk >= fan && (region.deferred > 0 || is_carried);
+            if is_beyond || region.chunk <= fan && is_late {
                 self.unopened.push_back(region.chunk);
             }
             self.take_region(segment, region, region.first_seq + u64::from(region.records));
@@ -463,7 +477,7 @@ impl Recovery {
                 self.found.numbers.id = self.found.numbers.id.max(id);
             }
         }
-        self.collect(region.chunk, records);
+        self.collect(segment, &region, records);
         self.next_region(segment, region.end());
     }
 
@@ -570,19 +584,33 @@ impl Recovery {
         self.found.chunks.get(&chunk).map(|found| (chunk, *found))
     }
 
-    /// Takes note of what is beyond the fan-out position, and is no matter of cursors.
-    fn collect(&mut self, chunk: u64, records: &[u8]) {
+    /// Whether the chunk may have been in memory only when the journal spoke the last time, and what was handed out of it
+    /// then is said in what is damaged.
+    fn is_late(&self, segment: u32, region: &Region) -> bool {
+        let is_new = self.placed.is_some_and(|placed| placed <= (segment, region.offset));
+        is_new && (self.is_spoiled || !self.knows_all())
+    }
+
+    /// Takes note of what is beyond the fan-out position, and is no matter of cursors, and of what is before it, and the
+    /// journal may not tell of.
+    fn collect(&mut self, segment: u32, region: &Region, records: &[u8]) {
+        let (is_late, knows_all) = (self.is_late(segment, region), self.knows_all());
         for (offset, header, record) in walk(records) {
-            let place = Place { chunk, offset: offset as u32 };
-            if place < self.found.fan.place || header.flags & record::LOST != 0 {
+            let place = Place { chunk: region.chunk, offset: offset as u32 };
+            let is_beyond = place >= self.found.fan.place;
+            if !(is_beyond || is_late) || header.flags & record::LOST != 0 {
                 continue;
             }
-            if header.flags & CARRIED != 0 && !self.knows_all() {
-                self.found.carried.push(place);
-            } else if header.flags & DEFERRED != 0 {
+            let due = || {
                 let mut fields = Fields(&record[HEADER..HEADER + DEFERRED_EXTRA]);
-                let (at, delay) = (fields.u64().unwrap_or(0) as i64, fields.u64().unwrap_or(0));
-                self.found.deferred.push((place, Due { at, delay }));
+                Due { at: fields.u64().unwrap_or(0) as i64, delay: fields.u64().unwrap_or(0) }
+            };
+            match header.flags {
+                CARRIED if is_late || !knows_all => self.found.carried.push(place),
+                DEFERRED if is_beyond => self.found.deferred.push((place, due())),
+                DEFERRED => _ = self.late.insert(place, Late { is_plain: false, due: Some(due()) }),
+                0 if !is_beyond => _ = self.late.insert(place, Late { is_plain: true, due: None }),
+                _ => {}
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position};
 use super::names::FileName;
 use super::record::{DEFERRED, HEADER, Header, seal};
-use super::recovered::{Due, Out, Problem, Recovered, Trouble};
+use super::recovered::{Channel, Due, Out, Problem, Recovered, Trouble};
 use super::recovery::{Piece, Recovery};
 use super::segment::{self, Region};
 use super::slow_crc;
@@ -12,6 +12,7 @@ use crate::name::ChannelName;
 use crate::time::Timestamp;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::ops::Range;
 use proptest::prelude::*;
 
 pub(crate) const TOPIC: u64 = 7;
@@ -66,6 +67,7 @@ pub(crate) fn directory() -> Files {
         Numbers { seq: 9, chunk: 5, segment: 3, incarnation: Incarnation(5), id: MessageId(*b"0000000000000008") };
     batch.push(&Entry::Numbers(numbers));
     batch.push(&Entry::Topic { paused: false, fan: position(4, 2) });
+    batch.push(&Entry::Placed { segment: 2, offset: 0 });
     batch.push(&Entry::Channel { channel: CHANNEL, name, paused: true });
     (1..=3).for_each(|number| batch.push(&Entry::Segment { number, needed: true }));
     let mut later = Batch::default();
@@ -197,6 +199,92 @@ fn what_is_missing_is_reported_and_the_rest_used() {
     assert_eq!((recovered.problems.len(), recovered.channels.len(), recovered.fan.passed), (0, 0, 0));
     assert_eq!(recovered.numbers.segment, 4);
     assert_eq!(recovered.deferred.len(), 2);
+}
+
+const JOURNAL: FileName = FileName::Journal(2);
+
+/// Of chunk 6 the channel had handed out messages before it got a region, which the checkpoint knows nothing of. Three
+/// batches follow, of which the first tells that the first message is out; where that one is.
+fn placed_late(sealed: bool, fan: Position) -> (Files, Range<usize>) {
+    let mut files = directory();
+    files.insert(FileName::Segment(3), segment(3, &[(5, 2), (6, 4)], 10, true, sealed));
+    let region = segment::HEAD + segment::REGION_HEAD + 512;
+    let id = MessageId(*b"0000000000000010");
+    let numbers = Entry::Numbers(Numbers { seq: 17, chunk: 7, segment: 4, incarnation: Incarnation(5), id });
+    let range = FreshRange { begin: position(6, 2), end: position(6, 3) };
+    let fresh = Entry::Fresh { channel: CHANNEL, ranges: [range].into() };
+    let out = |chunk, passed, attempts| {
+        let place = position(chunk, passed).place;
+        Entry::Out { channel: CHANNEL, place, attempts, due: 0, delay: 0 }
+    };
+    let name = ChannelName::new("c").unwrap();
+    let checkpoint = [
+        numbers.clone(),
+        Entry::Topic { paused: false, fan },
+        Entry::Placed { segment: 3, offset: region as u64 },
+        Entry::Channel { channel: CHANNEL, name, paused: false },
+        fresh.clone(),
+        out(5, 1, 3),
+    ];
+    let told = [numbers.clone(), Entry::Placed { segment: 4, offset: 0 }, fresh, out(6, 0, 2)];
+    let mut journal = journal::head(TOPIC, 2, slow_crc).to_vec();
+    let mut ends = Vec::new();
+    for entries in [&checkpoint[..], &told, &[numbers], &[Entry::Empty { channel: CHANNEL }]] {
+        let mut batch = Batch::default();
+        entries.iter().for_each(|entry| batch.push(entry));
+        journal.extend(batch.finish(slow_crc));
+        ends.push(journal.len());
+    }
+    files.insert(JOURNAL, journal);
+    (files, ends[0]..ends[1])
+}
+
+#[test]
+fn what_a_damaged_batch_told_of_a_chunk_is_out() {
+    let due = Some(Due { at: 5_000, delay: 1_000 });
+    let end = Position { place: Place { chunk: 6, offset: 5 * RECORD + 16 }, passed: 4 };
+    for (sealed, fan, is_last) in [
+        (true, position(6, 3), true),
+        (false, position(6, 3), true),
+        (true, end, true),
+        (false, end, true),
+        (true, position(6, 3), false),
+        (false, end, false),
+    ] {
+        let (mut files, batch) = placed_late(sealed, fan);
+        files.get_mut(&JOURNAL).unwrap().truncate(if is_last { batch.end } else { usize::MAX });
+        let found = |files: &Files, problems: &[Trouble]| {
+            let recovered = recover(files);
+            let what: Vec<_> = recovered.problems.into_iter().map(|problem| problem.what).collect();
+            assert_eq!(what, problems);
+            let Channel { fresh, out, .. } = &recovered.channels[&CHANNEL];
+            assert_eq!(fresh[..], [FreshRange { begin: position(6, 2), end: position(6, 3) }]);
+            assert_eq!(recovered.deferred.is_empty(), fan == end, "it is beyond, or was given to the channel");
+            out.clone()
+        };
+        let outs = |places: &[(Position, u16, Option<Due>)]| -> BTreeMap<Place, Out> {
+            places.iter().map(|&(it, attempts, due)| (it.place, Out { attempts, due })).collect()
+        };
+        let before = (position(5, 1), 3, None);
+        if is_last {
+            assert_eq!(found(&files, &[]), outs(&[before, (position(6, 0), 2, None)]));
+        }
+        let mut late = outs(&[before, (position(6, 0), 1, None), (position(6, 1), 1, None)]);
+        if fan == end {
+            late.extend(outs(&[(position(6, 3), 1, None), (position(6, 4), 1, due)]));
+        }
+        for at in batch.clone() {
+            let mut damaged = files.clone();
+            damaged.get_mut(&JOURNAL).unwrap()[at] ^= 1 << (at % 8);
+            assert_eq!(found(&damaged, &[Trouble::Damaged(batch.len() as u64)]), late, "byte {at}");
+        }
+        // Whoever was killed had said that it was in memory only.
+        for torn in (1..batch.len()).filter(|_| is_last) {
+            let mut torn_off = files.clone();
+            torn_off.get_mut(&JOURNAL).unwrap().truncate(batch.start + torn);
+            assert_eq!(found(&torn_off, &[Trouble::Torn(torn as u64)]), outs(&[before]));
+        }
+    }
 }
 
 #[test]

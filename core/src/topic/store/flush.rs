@@ -37,8 +37,9 @@ pub(super) struct Journal {
     pub(super) departed: VecDeque<(Incarnation, ChannelName)>,
     /// Something about the topic itself, or one of its channels, that should not wait.
     pub(super) urgent: bool,
-    /// What was said last about the topic.
+    /// What was said last about the topic, and about where regions are.
     fan: Option<Cursor>,
+    placed: Option<(u32, u64)>,
 }
 
 impl Default for Journal {
@@ -56,6 +57,7 @@ impl Default for Journal {
             departed: VecDeque::new(),
             urgent: false,
             fan: None,
+            placed: None,
         }
     }
 }
@@ -247,6 +249,11 @@ impl Topic {
                 batch.push(&Entry::Segment { number, needed: false });
             }
         }
+        // A durable topic hands out nothing that has no region.
+        if let Some((segment, offset)) = store.next_region().filter(|it| all || store.journal.placed != Some(*it)) {
+            store.journal.placed = Some((segment, offset));
+            batch.push(&Entry::Placed { segment, offset });
+        }
         store.journal.say_gone(all, batch);
         for (_, channel) in channels.iter_mut() {
             let Some(ledger) = channel.ledger.as_deref().filter(|ledger| all || !ledger.is_clean()) else { continue };
@@ -281,6 +288,12 @@ fn place(log: &super::super::log::Log, loc: Loc) -> Place {
 }
 
 impl Store {
+    /// No region that a chunk gets from now on is before this: segment and offset. `None` if nobody wants to know.
+    fn next_region(&self) -> Option<(u32, u64)> {
+        let next = self.current.map_or((self.next_segment, 0), |current| (current, self.segments[&current].end));
+        (!self.disk.durable).then_some(next)
+    }
+
     /// Whether all copies are written that the journal would tell of, or will be in the same job.
     pub(super) const fn may_flush(&self) -> bool {
         self.disk.durable || !self.carry.unwritten

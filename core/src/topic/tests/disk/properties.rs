@@ -154,12 +154,13 @@ proptest! {
     #[test]
     fn a_flipped_bit_in_the_journal_costs_no_message(
         durable in any::<bool>(),
+        mem_queue_size in prop_oneof![Just(0u64), 1..10u64],
         memory in memory(),
         seed in any::<u64>(),
         events in proptest::collection::vec(event(), 1..40),
         bit in any::<prop::sample::Index>(),
     ) {
-        let mut world = World::new(durable, 0, seed, |_, limit| *limit = memory);
+        let mut world = World::new(durable, mem_queue_size, seed, |_, limit| *limit = memory);
         events.iter().for_each(|event| happen(&mut world, event));
         world.calm_down();
         world.rot_journal(|bits| bit.index(bits));

@@ -478,6 +478,47 @@ fn without_the_journal_stragglers_come_to_everybody() {
     }
 }
 
+#[test]
+fn what_was_handed_out_in_memory_is_not_lost_with_the_batch_that_tells_of_it() {
+    // In the length of the batch, in its checksum, and in what it says; or nowhere.
+    for flipped in [Some(0), Some(8 * 3), Some(8 * 7), Some(8 * 60 + 3), None] {
+        let mut world = overflowing(5);
+        world.consume("a", 3);
+        world.publish(4, 10, Duration::ZERO);
+        world.publish(1, 10, Duration::from_secs(5));
+        world.finish("a", 0);
+        // The journal is told of a channel, and so how far the messages were given to them.
+        world.bench.topic.open_store();
+        world.pause("b", true);
+        world.rest();
+        let journal = *world.files.names().last().expect("a journal");
+        let end = world.files.content(journal).len();
+        assert!(world.files.segments().is_empty(), "they are in memory only");
+        world.give(Input::Shutdown);
+        world.work(usize::MAX);
+        assert!(world.files.content(journal).len() > end + 60);
+        match flipped {
+            Some(bit) => world.rot_journal(|_| 8 * end + bit),
+            None => world.crash(End::Kill),
+        }
+        let stats = world.bench.topic.stats(None, false);
+        let counts: Vec<_> = stats.channels.iter().map(|it| (it.depth, it.deferred_count)).collect();
+        // Of a damaged batch, what was finished comes again, and what was deferred comes early.
+        assert_eq!(counts, if flipped.is_some() { [(5, 0), (5, 0)] } else { [(3, 1), (4, 1)] }, "{flipped:?}");
+        assert_eq!(world.problems.len(), usize::from(flipped.is_some()), "{:?}", world.problems);
+        world.consume("a", 5);
+        world.rest();
+        (0..2).for_each(|_| world.finish("a", 0));
+        world.rest();
+        world.remember();
+        world.strict = true;
+        world.crash(End::Kill);
+        let a = &world.bench.topic.stats(None, false).channels[0];
+        assert_eq!(a.depth + a.deferred_count as u64, if flipped.is_some() { 3 } else { 2 }, "{a:?}");
+        world.drain();
+    }
+}
+
 fn position(files: &mut Files, file: FileName, what: &[u8]) -> usize {
     files.content(file).windows(what.len()).position(|window| window == what).expect("it is there")
 }

@@ -506,7 +506,10 @@ impl World {
         assert!(damage.is_empty() || self.files.may_be_damaged, "nothing damaged it: {damage:?}");
         self.gap |= recovered.problems.iter().any(is_gap) && (!self.durable || !self.flipped.is_empty());
         // A number that no file came to have looks like a segment that a journal has let go.
-        self.gap |= recovered.journal.is_none() && !recovered.carried.is_empty();
+        if recovered.journal.is_none() && !recovered.carried.is_empty() {
+            // Nor does anything tell until when it was deferred.
+            (self.gap, self.stepped) = (true, true);
+        }
         self.problems.extend(recovered.problems.iter().cloned());
         let mut listed = self.saved.clone().unwrap_or_else(|| self.bench.topic.entry());
         listed.channels.retain(|name, _| !name.is_ephemeral());
