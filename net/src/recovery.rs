@@ -38,7 +38,12 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
             format!("failed to list the directory {TOPICS}, which holds all messages - {error}"),
         )
     })?;
-    for name in found.list().into_iter().filter(|found| found.length.is_none()).map(|found| found.name) {
+    let found = found.list();
+    if !found.is_empty() {
+        // A process that was killed may just have made a directory.
+        make_safe(&**disk, vec![Op::SyncDir(String::new()), Op::SyncDir(TOPICS.into())], TOPICS).await;
+    }
+    for name in found.into_iter().filter(|found| found.length.is_none()).map(|found| found.name) {
         let whole = name.strip_suffix(DELETED).or_else(|| name.strip_suffix(UNREADABLE)).unwrap_or(&name);
         let Some((topic, incarnation)) = names::parse_directory(whole) else { continue };
         stored.last_incarnation = stored.last_incarnation.max(incarnation);
@@ -112,6 +117,17 @@ async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
     true
 }
 
+/// Fsyncs what was found there.
+async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) {
+    for op in syncs {
+        if let Err(error) = disk.run(op.clone()).await {
+            tracing::error!(
+                "DISK: {directory} cannot be made safe - {error} ({op:?}); a power cut may lose what is in there"
+            );
+        }
+    }
+}
+
 async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> io::Result<Recovered> {
     let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
     let path = |file: FileName| format!("{directory}/{}", file.name());
@@ -122,14 +138,9 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> io::Re
             _ => tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone"),
         }
     }
-    let syncs = files.iter().map(|&(file, _)| Op::Sync(path(file)));
-    for op in syncs.chain([Op::SyncDir(directory.clone())]) {
-        if let Err(error) = disk.run(op.clone()).await {
-            tracing::error!(
-                "DISK: {directory} cannot be made safe - {error} ({op:?}); a power cut may lose what is in there"
-            );
-        }
-    }
+    let mut syncs: Vec<_> = files.iter().map(|&(file, _)| Op::Sync(path(file))).collect();
+    syncs.push(Op::SyncDir(directory.clone()));
+    make_safe(disk, syncs, &directory).await;
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;

@@ -173,6 +173,26 @@ async fn a_page_that_cannot_be_read_costs_what_is_in_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_start_finds_is_made_safe_before_it_is_read() {
+    let dir = stored(3).await;
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let sees = Arc::clone(&seen);
+    let nsqd = durable(dir, move |op| {
+        sees.lock().unwrap().push(op.clone());
+        None
+    })
+    .await;
+    drop(nsqd.stop_in_order().await);
+    let seen = seen.lock().unwrap();
+    let first = |is_it: &dyn Fn(&Op) -> bool| seen.iter().position(is_it).expect("it was done");
+    let read = first(&|op| matches!(op, Op::Read(file, ..) if is_of_t(file)));
+    for directory in ["", "topics", "topics/t.0000000000000001"] {
+        let synced = first(&|op| matches!(op, Op::SyncDir(it) if it == directory));
+        assert!(synced < read, "{directory:?} is fsynced before: a killed process may just have made it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_fails_once_while_it_starts_is_tried_again() {
     let dir = stored(3).await;
     let mut failed = BTreeSet::new();
