@@ -23,8 +23,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-/// Bytes that one read takes at most: from a peer that sends little, and from one that always has more; in between, as
-/// many times more than the last one when that was not enough.
+/// Bytes that one read takes at most: from a peer that sends little, from one that always has more, and how many times
+/// more than a read that has filled its buffer the next one takes.
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 const READ_GROWTH: usize = 8;

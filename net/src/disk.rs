@@ -78,9 +78,6 @@ pub struct Found {
 /// An operation that has been started.
 pub type Running = Pin<Box<dyn Future<Output = io::Result<Outcome>> + Send>>;
 
-/// A moment that passes.
-pub type Resting = Pin<Box<dyn Future<Output = ()> + Send>>;
-
 /// A task that does little but operations of a disk.
 pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -90,7 +87,7 @@ pub trait Disk: Send + Sync {
     fn run(&self, op: Op) -> Running;
 
     /// Lets a moment pass, if nobody waits for the disk meanwhile.
-    fn rest(&self, moment: Duration) -> Resting {
+    fn rest(&self, moment: Duration) -> Task {
         Box::pin(tokio::time::sleep(moment))
     }
 
@@ -160,7 +157,7 @@ impl Disk for Directory {
         Box::pin(async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
     }
 
-    fn rest(&self, moment: Duration) -> Resting {
+    fn rest(&self, moment: Duration) -> Task {
         // The runtime's timers are too coarse for it; a thread that may block is not.
         if host::is_here() && self.writes.available_permits() > 0 {
             std::thread::sleep(moment);

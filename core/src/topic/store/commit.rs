@@ -454,12 +454,11 @@ impl Topic {
     ) {
         let Some(store) = &mut self.store else { return };
         store.account(self.log.take_freed());
+        store.resting.take_if(|resting| *resting == id);
         if let Some(commit) = store.commit.take_if(|commit| commit.id == id) {
             self.committed(commit, result.map(|_| ()), cx);
         } else if let Some(syncing) = store.syncing.take_if(|syncing| syncing.id == id) {
             self.synced(syncing, result.map(|_| ()), cx.now);
-        } else if store.resting.take_if(|resting| *resting == id).is_some() {
-            // Whatever came meanwhile is what the next commit is about.
         } else if let Some(chunk) = store.reads.remove(&id) {
             self.loaded(chunk, result, cx);
         }

@@ -2,9 +2,10 @@
 //!
 //! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go out
 //! as effects, one at a time in each lane, and come back as [`Input::Disk`](super::io::Input::Disk); all that came while
-//! one was under way is the next one, so that many publishes share a write, and an fsync. Where several did, a rest of
-//! [`MOMENT`] lets those who were just answered share the next one too; whoever publishes alone never waits. The one rule:
-//! nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has said that it is there.
+//! one was under way is the next one, so that many publishes share a write, and an fsync. Where several did in a durable
+//! topic, a rest of [`MOMENT`] lets those who were just answered share the next one too; whoever publishes alone never
+//! waits. The one rule: nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has
+//! said that it is there.
 
 mod carry;
 mod commit;
@@ -160,7 +161,7 @@ enum Closing {
 
 /// How long what is wrong is left alone.
 const RETRY: Duration = Duration::from_secs(1);
-/// What several publishers give for a share in the next commit: less than an fsync takes, and than being woken costs.
+/// What several publishers of a durable topic give for a share in the next commit: less than most fsyncs take.
 const MOMENT: Duration = Duration::from_micros(100);
 /// So many bytes to be written are worth a commit of their own.
 const WORTH_WRITING: usize = 128 * 1024;

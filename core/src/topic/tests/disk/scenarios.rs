@@ -251,6 +251,17 @@ fn a_full_disk_refuses_what_needs_it_and_nothing_else() {
     world.drain();
 }
 
+/// The disk is full, and what is published then is refused.
+fn is_full_for_the_next(world: &mut World) {
+    let before = world.messages.len();
+    world.files.is_full = true;
+    world.publish(3, 200, Duration::ZERO);
+    world.work(usize::MAX);
+    world.sleep(Duration::from_secs(3));
+    world.work(usize::MAX);
+    assert!(world.messages[before..].iter().all(|message| message.refused));
+}
+
 #[test]
 fn a_disk_full_of_messages_is_well_again_when_they_are_finished() {
     for durable in [true, false] {
@@ -261,12 +272,7 @@ fn a_disk_full_of_messages_is_well_again_when_they_are_finished() {
             world.work(usize::MAX);
         }
         assert!(world.files.segments().len() > 2);
-        world.files.is_full = true;
-        world.publish(3, 200, Duration::ZERO);
-        world.work(usize::MAX);
-        world.sleep(Duration::from_secs(3));
-        world.work(usize::MAX);
-        assert!(world.messages[10..].iter().all(|message| message.refused));
+        is_full_for_the_next(&mut world);
         assert!(world.bench.topic.health().is_err(), "the journal alone shows nothing");
         // What was refused is still tried to be written; only a segment that goes makes room for it.
         world.drain();
@@ -281,12 +287,7 @@ fn a_disk_full_of_one_segment_is_well_again_when_its_messages_are_finished() {
         world.consume("a", 0);
         world.publish(10, 800, Duration::ZERO);
         world.work(usize::MAX);
-        world.files.is_full = true;
-        world.publish(3, 200, Duration::ZERO);
-        world.work(usize::MAX);
-        world.sleep(Duration::from_secs(3));
-        world.work(usize::MAX);
-        assert!(world.messages[10..].iter().all(|message| message.refused));
+        is_full_for_the_next(&mut world);
         if let Some(end) = crash {
             world.crash(end);
         }
