@@ -219,15 +219,18 @@ impl Channel {
         self.deferred.len()
     }
 
-    /// Takes the `count` plain messages from `fan` on; an ephemeral channel only as many as it has room for.
-    pub(super) fn admit(&mut self, fan: Cursor, count: u64, log: &mut Log, mem_queue_size: u64) {
+    /// Takes the `count` plain messages from `fan` on; an ephemeral channel only as many as it has room for. Whether it has
+    /// taken all, which the log is to be told for all channels at once.
+    pub(super) fn admit(&mut self, fan: Cursor, count: u64, log: &mut Log, mem_queue_size: u64) -> bool {
         self.counters.messages += count;
-        let mut limit = count;
+        let mut admitted = count;
         if self.is_ephemeral && mem_queue_size.saturating_sub(self.depth()) < count {
             let credit = if self.paused { 0 } else { self.consumers.credit() };
-            limit = limit.min(credit.saturating_add(mem_queue_size).saturating_sub(self.depth()));
+            admitted = count.min(credit.saturating_add(mem_queue_size).saturating_sub(self.depth()));
         }
-        let admitted = if limit == 0 { 0 } else { log.admit(fan, limit) };
+        if admitted > 0 && admitted < count {
+            log.admit(fan, admitted, 1);
+        }
         match self.ranges.back_mut() {
             Some(range) if !self.gap => range.count += admitted,
             _ if admitted > 0 => {
@@ -242,6 +245,7 @@ impl Channel {
         }
         self.counters.skipped += count - admitted;
         self.gap |= admitted < count;
+        admitted == count
     }
 
     /// Messages are left out between the last one admitted, which was the last before `fan`, and the next.

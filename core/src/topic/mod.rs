@@ -435,20 +435,28 @@ impl Topic {
 
     /// Gives all channels everything.
     fn admit_all(&mut self) {
-        let mem_queue_size = self.options.mem_queue_size;
-        for (_, channel) in &mut self.channels {
-            if self.backlog > 0 {
-                channel.admit(self.fan, self.backlog, &mut self.log, mem_queue_size);
-            }
-            for &(loc, due) in &self.backlog_deferred {
-                channel.admit_deferred(loc, due, &mut self.log);
-            }
-        }
+        self.admit(self.backlog, self.backlog_deferred.len());
         if let Some(due) = self.backlog_deferred.iter().map(|&(_, due)| due).min() {
             self.wake = Some(self.wake.map_or(due, |wake| wake.min(due)));
         }
         self.counters.fanned_out += self.depth();
         self.drop_backlog();
+    }
+
+    /// Gives all channels the first so many plain and deferred messages.
+    fn admit(&mut self, plain: u64, deferred: usize) {
+        let mut takers = 0;
+        for (_, channel) in &mut self.channels {
+            if plain > 0 {
+                takers += u32::from(channel.admit(self.fan, plain, &mut self.log, self.options.mem_queue_size));
+            }
+            for &(loc, due) in self.backlog_deferred.iter().take(deferred) {
+                channel.admit_deferred(loc, due, &mut self.log);
+            }
+        }
+        if takers > 0 {
+            self.log.admit(self.fan, plain, takers);
+        }
     }
 
     /// Gives only those messages to channels that are on the medium.
@@ -458,15 +466,8 @@ impl Topic {
         if plain == 0 && deferred == 0 {
             return;
         }
-        let (mem_queue_size, synced) = (self.options.mem_queue_size, store.synced);
-        for (_, channel) in &mut self.channels {
-            if plain > 0 {
-                channel.admit(self.fan, plain, &mut self.log, mem_queue_size);
-            }
-            for &(loc, due) in self.backlog_deferred.iter().take(deferred) {
-                channel.admit_deferred(loc, due, &mut self.log);
-            }
-        }
+        let synced = store.synced;
+        self.admit(plain, deferred);
         let given: VecDeque<_> = self.backlog_deferred.drain(..deferred).collect();
         let due = given.iter().map(|&(_, due)| due).chain(self.wake).min();
         (self.wake, self.backlog) = (due, self.backlog - plain);

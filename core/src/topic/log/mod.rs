@@ -222,17 +222,17 @@ impl Log {
         self.spread(cursor, count).map(|(index, count)| (self.chunks[index].number as u32, count))
     }
 
-    /// A channel takes up to `limit` of the plain records from `fan` on, which are held back; returns how many it took.
-    pub(super) fn admit(&mut self, fan: Cursor, limit: u64) -> u64 {
-        let mut left = limit;
+    /// So many channels take the `count` plain records from `fan` on, which are held back.
+    pub(super) fn admit(&mut self, fan: Cursor, count: u64, channels: u32) {
+        let mut left = count;
         let before = self.at_or_after(fan.loc.chunk);
         for chunk in self.chunks.range_mut(before..) {
             let take = u64::from(chunk.held_back).min(left);
-            chunk.live += take as u32;
+            chunk.live += take as u32 * channels;
             left -= take;
         }
-        self.live += limit - left;
-        limit - left
+        debug_assert_eq!(left, 0, "what is given to channels was held back");
+        self.live += count * u64::from(channels);
     }
 
     /// A channel takes the plain records between two cursors, whoever else has them; returns how many there are.
