@@ -71,17 +71,16 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
     let reading: Vec<_> = newest.into_iter().map(read).collect();
     for (topic, incarnation, reading) in reading {
         // A panic is a bug in reading that topic, and was reported as such.
-        match reading.await.unwrap_or_else(|panic| Err(io::Error::other(panic))) {
+        match reading.await.unwrap_or_else(|panic| Err(io::Error::other(panic).into())) {
             Ok(recovered) => {
                 stored.topics.insert(topic, (incarnation, recovered));
             }
-            Err(error) => {
+            Err(Unread { why, keeps_its_name }) => {
                 let directory = names::directory(&topic, incarnation);
-                tracing::error!(
-                    "DISK: {TOPICS}/{directory} cannot be read - {error}; the messages in there are not used"
-                );
-                if !set_aside(&**disk, TOPICS, &directory).await {
-                    stored.unusable.insert(topic);
+                let why = format!("{TOPICS}/{directory} cannot be read - {why}; the messages in there are not used");
+                tracing::error!("DISK: {why}");
+                if keeps_its_name || !set_aside(&**disk, TOPICS, &directory).await {
+                    stored.unusable.insert(topic, why);
                 }
             }
         }
@@ -128,7 +127,20 @@ async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) {
     }
 }
 
-async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> io::Result<Recovered> {
+/// Why the directory of a topic is of no use.
+struct Unread {
+    why: String,
+    /// There is nothing wrong with it, so a later start is to find it where it is.
+    keeps_its_name: bool,
+}
+
+impl From<io::Error> for Unread {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.to_string(), keeps_its_name: false }
+    }
+}
+
+async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
     let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
     let path = |file: FileName| format!("{directory}/{}", file.name());
     let mut files = Vec::new();
@@ -153,9 +165,12 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> io::Re
             _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
         }
     }
+    if let Some(problem) = recovered.other_version() {
+        return Err(Unread { why: format!("{problem}: start the nsqd that wrote it"), keeps_its_name: true });
+    }
     for file in &recovered.unreadable {
         if !set_aside(disk, &directory, &file.name()).await {
-            return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())));
+            return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())).into());
         }
     }
     Ok(recovered)

@@ -34,8 +34,8 @@ pub(crate) struct Stored {
     pub(crate) topics: BTreeMap<TopicName, (u64, Recovered)>,
     /// The largest incarnation that was used.
     pub(crate) last_incarnation: u64,
-    /// Topics that have a directory which can neither be read nor set aside.
-    pub(crate) unusable: BTreeSet<TopicName>,
+    /// Topics that have a directory which cannot be read and keeps its name, and why.
+    pub(crate) unusable: BTreeMap<TopicName, String>,
 }
 
 /// What topics share: where they open their places, and what is known of the disk's state.
@@ -67,8 +67,8 @@ impl Storage {
             disk,
             durable,
             last_incarnation: AtomicU64::new(stored.last_incarnation),
-            unusable: stored.unusable.clone(),
-            troubles: Mutex::default(),
+            unusable: stored.unusable.keys().cloned().collect(),
+            troubles: Mutex::new(stored.unusable.iter().map(|(topic, why)| (in_topic(topic), why.clone())).collect()),
             ending: Mutex::default(),
             said: Notify::new(),
         }
@@ -158,6 +158,11 @@ impl Storage {
             let _ = tokio::time::timeout(RETRY, self.said.notified()).await;
         }
     }
+}
+
+/// Who reports what a topic has met.
+pub(crate) fn in_topic(topic: &TopicName) -> String {
+    format!("TOPIC({topic})")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

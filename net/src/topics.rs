@@ -189,7 +189,7 @@ impl SharedTopic {
     fn report_health(&self, inner: &mut Inner, broker: &Broker) {
         let health = inner.topic.health();
         if health.is_err() != inner.trouble {
-            broker.storage.report(&format!("TOPIC({})", self.name), health);
+            broker.storage.report(&storage::in_topic(&self.name), health);
             inner.trouble = health.is_err();
         }
     }

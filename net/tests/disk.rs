@@ -100,6 +100,33 @@ async fn a_directory_that_cannot_be_listed_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_another_version_has_written_is_left_to_it() {
+    let dir = stored(3).await;
+    let topic = dir.path().join("topics/t.0000000000000001");
+    let name = std::fs::read_dir(&topic).unwrap().map(|entry| entry.unwrap().path());
+    let segment = name.into_iter().find(|path| path.extension().is_some_and(|it| it == "log")).unwrap();
+    let ours = std::fs::read(&segment).unwrap();
+    let mut theirs = ours.clone();
+    theirs[6] = b'2';
+    let sum = crc32c::crc32c(&theirs[..60]).to_be_bytes();
+    theirs[60..64].copy_from_slice(&sum);
+    std::fs::write(&segment, &theirs).unwrap();
+    let before = directories(&dir);
+    let nsqd = durable(dir, |_| None).await;
+    let health = nsqd.server.broker().health().unwrap_err();
+    assert!(health.contains("version 2 of the format") && health.starts_with("TOPIC(t): "), "{health}");
+    assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "they would not find it");
+    assert_eq!((depth(&nsqd, "u"), publish(&nsqd, "u", b"new").await), (Some(3), Published::Accepted));
+    assert_eq!(nsqd.server.stop().await, 1, "the one that was refused is lost");
+    assert_eq!(directories(&nsqd.dir), before);
+    assert_eq!(std::fs::read(&segment).unwrap(), theirs, "nobody has touched it");
+    std::fs::write(&segment, ours).unwrap();
+    let nsqd = durable(nsqd.dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(4)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_can_be_neither_listed_nor_set_aside_is_not_touched() {
     let dir = stored(3).await;
     let fails = |op: &Op| match op {

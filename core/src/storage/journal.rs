@@ -3,7 +3,7 @@
 //! Entries say what is and not what has changed, so that taking one twice changes nothing. A batch is believed as a whole
 //! or not at all; after one that does not check out, little of what is said can be.
 
-use super::{Crc, Fields};
+use super::{Crc, Fields, VERSION, signed, version};
 use crate::message::MessageId;
 use crate::name::ChannelName;
 use alloc::vec::Vec;
@@ -103,9 +103,12 @@ pub fn head(incarnation: u64, number: u32, crc: Crc) -> [u8; HEAD] {
     head[..8].copy_from_slice(MAGIC);
     head[8..16].copy_from_slice(&incarnation.to_be_bytes());
     head[16..20].copy_from_slice(&number.to_be_bytes());
-    let sum = crc(0, &head[..HEAD - 4]);
-    head[HEAD - 4..].copy_from_slice(&sum.to_be_bytes());
-    head
+    signed(head, crc)
+}
+
+/// The version of the format, if it is not this one, that the head of a journal names.
+pub fn other_version(bytes: &[u8], crc: Crc) -> Option<char> {
+    version::<HEAD>(bytes, MAGIC, crc).filter(|&version| version != VERSION)
 }
 
 /// Entries of one batch, being collected.

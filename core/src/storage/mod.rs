@@ -18,9 +18,27 @@ pub mod segment;
 /// need the standard library.
 pub type Crc = fn(u32, &[u8]) -> u32;
 
+/// The version of the format: the digit in the magic of a segment and of a journal.
+pub const VERSION: char = '1';
+
 /// Numbers of records, chunks and channels are smaller than this, and a file that names a larger one is damaged: so
 /// whoever counts on from one never comes to an end.
 const NUMBERS_END: u64 = 1 << 62;
+
+/// With the checksum of all bytes but the last four in those.
+fn signed<const N: usize>(mut head: [u8; N], crc: Crc) -> [u8; N] {
+    let sum = crc(0, &head[..N - 4]);
+    head[N - 4..].copy_from_slice(&sum.to_be_bytes());
+    head
+}
+
+/// The version of the format that a file's head names, which begins with `magic` but for the version; `None` if its
+/// checksum is wrong. Every version has its checksum there, so that each can tell the others from damage.
+fn version<const N: usize>(bytes: &[u8], magic: &[u8; 8], crc: Crc) -> Option<char> {
+    let head = bytes.first_chunk::<N>()?;
+    let is_kind = head[..6] == magic[..6] && head[7] == magic[7];
+    (is_kind && signed(*head, crc) == *head).then_some(head[6].into())
+}
 
 /// Takes fixed-width fields off the front of bytes.
 struct Fields<'a>(&'a [u8]);

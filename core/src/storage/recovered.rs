@@ -4,6 +4,7 @@
 //! not been told.
 
 use super::journal::{FreshRange, Incarnation, Numbers, Place, Position};
+use super::VERSION;
 use super::names::FileName;
 use super::segment::Region;
 use crate::name::ChannelName;
@@ -105,6 +106,8 @@ pub enum Trouble {
     Unreadable(String),
     /// It does not begin as it should, and nothing in it is used.
     NotOurs,
+    /// It is of this version of the format: see [`Recovered::other_version`].
+    Version(char),
     /// It is needed, and not there.
     Missing,
     /// So many bytes are damaged, and the messages in them lost.
@@ -118,6 +121,12 @@ pub enum Trouble {
 pub(super) const START: Position = Position { place: Place { chunk: 0, offset: 0 }, passed: 0 };
 
 impl Recovered {
+    /// A file of another version of the format: what was put together is not the topic, and must neither be used nor be
+    /// written to.
+    pub fn other_version(&self) -> Option<&Problem> {
+        self.problems.iter().find(|problem| matches!(problem.what, Trouble::Version(_)))
+    }
+
     /// Plain records of a range that are on disk.
     pub fn messages(&self, range: FreshRange) -> u64 {
         let FreshRange { begin, end } = range;
@@ -276,6 +285,9 @@ impl fmt::Display for Problem {
         match &self.what {
             Trouble::Unreadable(reason) => write!(f, "{file} cannot be read at {offset} - {reason}"),
             Trouble::NotOurs => write!(f, "{file} does not begin as it should, and nothing in it is used"),
+            Trouble::Version(version) => {
+                write!(f, "{file} is of version {version} of the format, and this nsqd reads version {VERSION} only")
+            }
             Trouble::Missing => write!(f, "{file} is missing, and the messages in it are lost"),
             Trouble::Damaged(bytes) if matches!(self.file, FileName::Journal(_)) => {
                 write!(f, "{file} is damaged at {offset}, {bytes} bytes: what channels did from then on is done again")

@@ -10,7 +10,7 @@ use super::names::FileName;
 use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header, Inspected};
 use super::recovered::{Channel, Due, Late, Out, Problem, Recovered, START, Trouble};
 use super::salvage::{Holes, Salvage};
-use super::segment::{self, Region};
+use super::segment::{self, Head, Region};
 use super::{Crc, Fields};
 use crate::message::MessageId;
 use alloc::collections::btree_map::Entry;
@@ -248,26 +248,7 @@ impl Recovery {
     fn take(&mut self, step: Step, piece: Piece, mut bytes: Vec<u8>) {
         match step {
             Step::Journal(number) => self.take_journal(number, &bytes),
-            Step::Head(number) if segment::is_head(&bytes, self.incarnation, number, self.crc) => {
-                self.found.segments.insert(number, self.size(piece.file));
-                self.after_head(number);
-            }
-            // Its zeros say nothing, and it was said that it cannot be read.
-            Step::Head(number) if self.holes.are_in(piece.file, 0..segment::HEAD as u64) => self.after_head(number),
-            // It was just made when the machine lost power, and nothing in it was relied upon.
-            Step::Head(_) if !segment::is_begun(&bytes) => {
-                self.found.obsolete.push(piece.file);
-                self.next_file();
-            }
-            Step::Head(_) if segment::is_whole(&bytes, self.crc) => {
-                self.problem(piece.file, 0, Trouble::NotOurs);
-                self.next_file();
-            }
-            // What it says is in the file's name as well.
-            Step::Head(number) => {
-                self.problem(piece.file, 0, Trouble::Damaged(segment::HEAD as u64));
-                self.after_head(number);
-            }
+            Step::Head(number) => self.take_head(number, piece.file, &bytes),
             Step::Foot(number) => match segment::index_place(&bytes, self.size(piece.file)) {
                 Some((at, _)) => self.want(Step::Index(number), piece.file, at, u64::MAX),
                 None => self.next_region(number, segment::HEAD as u64),
@@ -305,6 +286,37 @@ impl Recovery {
                     }
                     self.collect(segment, &region, &bytes[..inspected.used]);
                 }
+                self.next_file();
+            }
+        }
+    }
+
+    fn take_head(&mut self, number: u32, file: FileName, bytes: &[u8]) {
+        if self.holes.are_in(file, 0..segment::HEAD as u64) {
+            // Its zeros say nothing, and it was said that it cannot be read.
+            return self.after_head(number);
+        }
+        match segment::read_head(bytes, self.incarnation, number, self.crc) {
+            Head::Ours => {
+                self.found.segments.insert(number, self.size(file));
+                self.after_head(number);
+            }
+            Head::Others => {
+                self.problem(file, 0, Trouble::NotOurs);
+                self.next_file();
+            }
+            Head::Version(version) => {
+                self.problem(file, 0, Trouble::Version(version));
+                self.next_file();
+            }
+            // What it says is in the file's name as well.
+            Head::Damaged => {
+                self.problem(file, 0, Trouble::Damaged(segment::HEAD as u64));
+                self.after_head(number);
+            }
+            // It was just made when the machine lost power, and nothing in it was relied upon.
+            Head::Unwritten => {
+                self.found.obsolete.push(file);
                 self.next_file();
             }
         }
@@ -384,10 +396,13 @@ impl Recovery {
                 let older = core::mem::take(&mut self.journals);
                 self.found.obsolete.extend(older.into_iter().map(FileName::Journal));
             }
-            None => {
-                self.problem(file, 0, Trouble::NotOurs);
-                self.found.unreadable.push(file);
-            }
+            None => match journal::other_version(bytes, self.crc) {
+                Some(version) => self.problem(file, 0, Trouble::Version(version)),
+                None => {
+                    self.problem(file, 0, Trouble::NotOurs);
+                    self.found.unreadable.push(file);
+                }
+            },
         }
         self.next_file();
     }

@@ -201,6 +201,23 @@ fn what_is_missing_is_reported_and_the_rest_used() {
     assert_eq!(recovered.deferred.len(), 2);
 }
 
+#[test]
+fn another_version_of_the_format_is_not_taken_for_damage() {
+    for file in [FileName::Segment(1), FileName::Segment(3), FileName::Journal(1), FileName::Journal(2)] {
+        let (mut files, made_of) = (directory(), directory());
+        assert_eq!(recover(&files).other_version(), None);
+        files.get_mut(&file).unwrap()[6] = b'2';
+        // Without its checksum it is damage.
+        assert_eq!(recover(&files).other_version(), None);
+        reseal(&mut files, &made_of);
+        let recovered = recover(&files);
+        // The older journal is looked at if the newer one is of no use only.
+        let expected = (file != FileName::Journal(1)).then_some((file, &Trouble::Version('2')));
+        assert_eq!(recovered.other_version().map(|problem| (problem.file, &problem.what)), expected);
+        assert!(!recovered.unreadable.contains(&file), "its name stays");
+    }
+}
+
 const JOURNAL: FileName = FileName::Journal(2);
 
 /// Of chunk 6 the channel had handed out messages before it got a region, which the checkpoint knows nothing of. Three

@@ -1,7 +1,7 @@
 //! Segments: files of regions, one for each chunk, with an index at the end once they are sealed.
 
-use super::record::{self, Inspected, inspect};
-use super::{Crc, Fields};
+use super::record;
+use super::{Crc, Fields, VERSION, signed, version};
 use crate::message::MessageId;
 use crate::time::Timestamp;
 use alloc::vec::Vec;
@@ -72,20 +72,34 @@ pub fn head(incarnation: u64, number: u32, created: Timestamp, crc: Crc) -> [u8;
     signed(head, crc)
 }
 
-/// Whether the bytes begin with the head of that topic's segment of that number.
-pub fn is_head(bytes: &[u8], incarnation: u64, number: u32, crc: Crc) -> bool {
-    let Some(head) = bytes.first_chunk::<HEAD>() else { return false };
-    (&head[8..16], &head[16..20]) == (&incarnation.to_be_bytes(), &number.to_be_bytes()) && is_whole(bytes, crc)
+/// What the first bytes of a segment say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// It is that topic's, of that number.
+    Ours,
+    /// It is another topic's, or has another number.
+    Others,
+    /// It is a whole head of another version of the format.
+    Version(char),
+    /// It was written to its end, and is not whole.
+    Damaged,
+    /// It was not written to its end.
+    Unwritten,
 }
 
-/// Whether the bytes begin with the head of some segment.
-pub fn is_whole(bytes: &[u8], crc: Crc) -> bool {
-    bytes.first_chunk::<HEAD>().is_some_and(|head| head.starts_with(MAGIC) && signed(*head, crc) == *head)
-}
-
-/// Whether a head was written to its end, whatever it says.
-pub fn is_begun(bytes: &[u8]) -> bool {
-    bytes.first_chunk::<HEAD>().is_some_and(|head| head[HEAD - 4..] != [0; 4])
+/// Looks at the head of what should be that topic's segment of that number.
+pub fn read_head(bytes: &[u8], incarnation: u64, number: u32, crc: Crc) -> Head {
+    let Some(head) = bytes.first_chunk::<HEAD>().filter(|head| head[HEAD - 4..] != [0; 4]) else {
+        return Head::Unwritten;
+    };
+    match version::<HEAD>(head, MAGIC, crc) {
+        None => Head::Damaged,
+        Some(VERSION) if (&head[8..16], &head[16..20]) == (&incarnation.to_be_bytes(), &number.to_be_bytes()) => {
+            Head::Ours
+        }
+        Some(VERSION) => Head::Others,
+        Some(other) => Head::Version(other),
+    }
 }
 
 /// The head of a region.
@@ -106,7 +120,7 @@ pub fn read_region_head(bytes: &[u8], crc: Crc) -> Option<(u64, u64, u32)> {
     (signed(*head, crc) == *head).then_some(named)
 }
 
-/// Index and foot of a segment, to be written at `at`, the end of its last region. `id` is the largest in it.
+/// Index and foot of a segment, to be written at `at`, the end of its last region. No message in it has a larger id than `id`.
 pub fn end(regions: &[Region], at: u64, id: MessageId, crc: Crc) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(regions.len() * INDEX_ENTRY + FOOT);
     for region in regions {
@@ -136,7 +150,7 @@ pub fn index_place(foot: &[u8], file_length: u64) -> Option<(u64, usize)> {
     (end == file_length).then_some((at, entries))
 }
 
-/// The regions, and the largest id, that index and foot tell of, if their checksum is right.
+/// The regions that the index tells of, and the id in the foot, if their checksum is right.
 pub fn read_end(bytes: &[u8], crc: Crc) -> Option<(Vec<Region>, MessageId)> {
     let (index, foot) = bytes.split_at_checked(bytes.len().checked_sub(FOOT)?)?;
     let (content, sum) = foot.split_last_chunk::<4>()?;
@@ -168,52 +182,11 @@ pub fn read_end(bytes: &[u8], crc: Crc) -> Option<(Vec<Region>, MessageId)> {
     Some((regions, MessageId(content[24..40].try_into().ok()?)))
 }
 
-/// What a walk over the regions of an unsealed segment finds.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Walked {
-    /// The regions that have a valid head.
-    pub regions: Vec<Region>,
-    /// Damaged records: region, begin and end in the file.
-    pub damage: Vec<(u64, u64)>,
-    /// Bytes after the last record of their region that are neither a record nor zero.
-    pub torn: u64,
-    /// The sequence number after the last record.
-    pub next_seq: u64,
-}
-
-/// Looks at a whole segment that has no index.
-pub fn walk(bytes: &mut [u8], crc: Crc) -> Walked {
-    let mut walked = Walked::default();
-    let mut at = HEAD.min(bytes.len());
-    while let Some((chunk, first_seq, capacity)) = read_region_head(&bytes[at..], crc) {
-        let begin = at + REGION_HEAD;
-        let end = begin.saturating_add(capacity as usize).min(bytes.len());
-        let Inspected { used, records, plain, deferred, damage, torn, next_seq } =
-            inspect(&mut bytes[begin..end], first_seq, crc);
-        let offset = at as u64;
-        walked.regions.push(Region { chunk, capacity, offset, used: used as u32, records, plain, deferred, first_seq });
-        walked.damage.extend(damage.into_iter().map(|(from, to)| ((begin + from) as u64, (begin + to) as u64)));
-        walked.torn += torn as u64;
-        walked.next_seq = walked.next_seq.max(next_seq);
-        at = end;
-    }
-    walked.torn += bytes[at..].iter().rposition(|&byte| byte != 0).map_or(0, |last| last as u64 + 1);
-    walked
-}
-
-/// With the checksum of all bytes but the last four in those.
-fn signed<const N: usize>(mut head: [u8; N], crc: Crc) -> [u8; N] {
-    let sum = crc(0, &head[..N - 4]);
-    head[N - 4..].copy_from_slice(&sum.to_be_bytes());
-    head
-}
-
 #[cfg(test)]
 mod tests {
     use super::super::record::{Header, seal};
     use super::super::slow_crc;
     use super::*;
-    use alloc::vec;
 
     /// A segment of two chunks, of which the first has two records and the second one.
     fn segment() -> (Vec<u8>, Vec<Region>) {
@@ -240,17 +213,36 @@ mod tests {
     }
 
     #[test]
-    fn an_index_says_what_a_walk_finds() {
+    fn heads_are_told_apart() {
+        let head = head(7, 3, Timestamp::from_nanos(1_000), slow_crc);
+        let read = |head: &[u8]| read_head(head, 7, 3, slow_crc);
+        assert_eq!(read(&head), Head::Ours);
+        assert_eq!(read_head(&head, 8, 3, slow_crc), Head::Others);
+        assert_eq!(read_head(&head, 7, 4, slow_crc), Head::Others);
+        for torn in [0, 8, 63] {
+            assert_eq!(read(&head[..torn]), Head::Unwritten);
+        }
+        for byte in 0..HEAD {
+            let mut damaged = head;
+            damaged[byte] ^= 1;
+            assert_eq!(read(&damaged), Head::Damaged, "byte {byte}");
+            if byte < HEAD - 4 {
+                let expected = match byte {
+                    0..6 | 7 => Head::Damaged,
+                    6 => Head::Version('0'),
+                    8..20 => Head::Others,
+                    _ => Head::Ours,
+                };
+                assert_eq!(read(&signed(damaged, slow_crc)), expected, "byte {byte}, with the right checksum");
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_is_read_back() {
         let (mut file, regions) = segment();
-        assert!(is_head(&file, 7, 3, slow_crc));
-        assert!(
-            !is_head(&file, 8, 3, slow_crc) && !is_head(&file, 7, 4, slow_crc) && !is_head(&file[..63], 7, 3, slow_crc)
-        );
         let length = file.len() as u64;
         assert_eq!(regions.last().map(Region::end), Some(length));
-        let walked = walk(&mut file.clone(), slow_crc);
-        assert_eq!(walked, Walked { regions: regions.clone(), next_seq: 43, ..Walked::default() });
-
         let id = MessageId(*b"0123456789abcdef");
         file.extend(end(&regions, length, id, slow_crc));
         let foot = &file[file.len() - FOOT..];
@@ -272,28 +264,5 @@ mod tests {
             flipped[at - length] ^= 1;
             assert_eq!(read_end(&flipped, slow_crc), None, "byte {at}");
         }
-    }
-
-    #[test]
-    fn what_is_torn_is_told_from_what_is_damaged() {
-        let (file, regions) = segment();
-        // The last record's payload has not arrived.
-        let mut torn = file.clone();
-        let last = regions[1].records_at() as usize;
-        torn.truncate(last + 10);
-        let walked = walk(&mut torn, slow_crc);
-        assert_eq!((walked.regions[1].records, walked.torn, &walked.damage), (0, 10, &vec![]));
-        // The first record's header is damaged, and another record follows.
-        let mut damaged = file.clone();
-        let first = regions[0].records_at();
-        damaged[first as usize + 5] ^= 1;
-        let walked = walk(&mut damaged, slow_crc);
-        assert_eq!((walked.regions[0].records, walked.torn), (2, 0));
-        assert_eq!(walked.damage, [(first, first + 46)]);
-        // A region's head is damaged: what follows is not understood.
-        let mut headless = file;
-        headless[regions[1].offset as usize + 1] ^= 1;
-        let walked = walk(&mut headless, slow_crc);
-        assert_eq!((walked.regions.len(), walked.torn > 0), (1, true));
     }
 }

@@ -1,7 +1,8 @@
 //! What a topic wants done on its disk, and what it is told about it.
 //!
 //! Jobs are effects: a driver does the operations of each in order, off the topic's lock, until one fails, and hands the
-//! outcome back as [`Input::Disk`](super::io::Input::Disk). Jobs of one lane are done in order, lanes beside each other.
+//! outcome back as [`Input::Disk`](super::io::Input::Disk). Different jobs may be done in any order and at the same time:
+//! the topic sees to it that there is at most one that writes in each lane.
 //! Checksums are made and looked at in here, by whoever does the job: no byte goes to disk without [`Data::seal`].
 
 use crate::storage::names::FileName;
@@ -36,14 +37,14 @@ pub struct Job {
     pub ops: Vec<Op>,
 }
 
-/// Jobs of one lane are done one after the other; those of different lanes do not wait for each other.
+/// What a job is for: so that a driver can keep reads from waiting for fsyncs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Messages are written.
+    /// Messages are written. At most one such job at a time has operations; one without is the rest before the next.
     Commit,
-    /// What was written is made to stay, and the journal is.
+    /// What was written is fsynced, and the journal is written. At most one at a time.
     Sync,
-    /// Messages are read; below what was written, so never in the way of a commit.
+    /// Messages are read, which were written before. There may be many at a time.
     Read,
 }
 

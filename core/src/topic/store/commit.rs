@@ -509,7 +509,8 @@ impl Topic {
             refused = store.answered(u64::MAX, true);
         }
         store.cover_again();
-        if store.disk.durable && answers.len() > 1 {
+        let is_shared = answers.iter().any(|(conn, _)| *conn != answers[0].0);
+        if store.disk.durable && is_shared {
             store.rest(cx.out);
         }
         let fans_out = store.disk.durable;

@@ -1,10 +1,10 @@
 //! What a topic keeps on disk: which chunks are in which segments, what is being written, and who waits for that.
 //!
 //! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go out
-//! as effects, one at a time in each lane, and come back as [`Input::Disk`](super::io::Input::Disk); all that came while
-//! one was under way is the next one, so that many publishes share a write, and an fsync. Where several did in a durable
-//! topic, a rest of [`MOMENT`] lets those who were just answered share the next one too; whoever publishes alone never
-//! waits. The one rule: nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has
+//! as effects, one commit and one sync at a time, and come back as [`Input::Disk`](super::io::Input::Disk); all that came
+//! while a commit was under way is the next one, so that many publishes share a write, and an fsync. Where several
+//! connections did in a durable topic, a rest of [`MOMENT`] lets those who were just answered share the next one too; a
+//! connection that publishes alone never waits. The one rule: nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has
 //! said that it is there.
 
 mod carry;
@@ -348,7 +348,7 @@ impl Store {
         self.job_after(Duration::ZERO, lane, ops, out)
     }
 
-    /// Several publishers have shared a commit: the next one is not to begin at once.
+    /// Several connections have shared a commit: the next one is not to begin at once.
     fn rest(&mut self, out: &mut Effects) {
         self.resting = Some(self.job_after(MOMENT, Lane::Commit, Vec::new(), out));
     }

@@ -1,4 +1,4 @@
-//! A disk for one topic that does what real ones do: late, in any order that lanes permit, not at all, or only seemingly.
+//! A disk for one topic that does what real ones do: late, in any order that jobs permit, not at all, or only seemingly.
 //!
 //! A file is what a process sees of it and what is on the medium; between the two are writes that no fsync has covered.
 //! *Kill* keeps all that was written, and perhaps a part of what was being written. *Power off* keeps what was fsynced,
@@ -10,7 +10,7 @@ use crate::storage::recovered::Recovered;
 use crate::storage::recovery::Recovery;
 use crate::storage::slow_crc;
 use crate::topic::disk::{Failed, Job, Lane, Loaded, Op};
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
@@ -28,7 +28,7 @@ pub(super) struct Files {
     kept_names: BTreeMap<FileName, usize>,
     changes: Vec<Change>,
     files: Vec<File>,
-    lanes: BTreeMap<Lane, VecDeque<Running>>,
+    jobs: Vec<Running>,
     /// So many operations from now on fail, of the kinds that can; `usize::MAX`: until it is repaired.
     pub(super) failing: usize,
     /// Reads fail too.
@@ -78,39 +78,40 @@ struct Running {
 pub(super) type Outcome = (u64, Result<Option<Loaded>, Failed>);
 
 impl Files {
+    /// The topic has at most one commit and one sync under way; reads, and the rest before a commit, go beside anything.
     pub(super) fn add(&mut self, jobs: impl IntoIterator<Item = Job>) {
         for job in jobs {
-            self.lanes.entry(job.lane).or_default().push_back(Running { job, next: 0, loaded: None });
+            let is_other = |other: &Running| other.job.lane != job.lane || other.job.ops.is_empty();
+            let is_alone = job.lane == Lane::Read || job.ops.is_empty() || self.jobs.iter().all(is_other);
+            assert!(is_alone, "two jobs that write in lane {:?}", job.lane);
+            self.jobs.push(Running { job, next: 0, loaded: None });
         }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.lanes.values().all(VecDeque::is_empty)
+    pub(super) const fn is_idle(&self) -> bool {
+        self.jobs.is_empty()
     }
 
-    /// Does one operation of one lane; the outcome of its job, if that has come to its end.
+    /// Does one operation of one job; the outcome of that, if it has come to its end.
     pub(super) fn step(&mut self, random: &mut Random) -> Option<Outcome> {
-        let busy: Vec<_> = self.lanes.iter().filter(|(_, jobs)| !jobs.is_empty()).map(|(lane, _)| *lane).collect();
-        let lane = *busy.get(random.below(busy.len().max(1) as u64) as usize)?;
-        let mut running = self.lanes.get_mut(&lane)?.pop_front()?;
-        let Some(op) = running.job.ops.get(running.next).cloned() else {
-            // It was a rest.
-            return Some((running.job.id, Ok(None)));
-        };
-        self.done += 1;
-        let result = match self.perform(op, random) {
-            Ok(loaded) => {
-                running.loaded = loaded;
-                running.next += 1;
-                if running.next < running.job.ops.len() {
-                    self.lanes.get_mut(&lane)?.push_front(running);
-                    return None;
-                }
-                Ok(running.loaded)
+        let chosen = random.below(self.jobs.len().max(1) as u64) as usize;
+        let running = self.jobs.get_mut(chosen)?;
+        let mut result = Ok(None);
+        if let Some(op) = running.job.ops.get(running.next).cloned() {
+            let op_number = running.next;
+            running.next += 1;
+            self.done += 1;
+            result = self.perform(op, random).map_err(|reason| Failed { op: op_number, reason });
+        }
+        let running = self.jobs.get_mut(chosen)?;
+        if let Ok(loaded) = &mut result {
+            running.loaded = loaded.take().or(running.loaded.take());
+            if running.next < running.job.ops.len() {
+                return None;
             }
-            Err(reason) => Err(Failed { op: running.next, reason }),
-        };
-        Some((running.job.id, result))
+        }
+        let Running { job, loaded, .. } = self.jobs.swap_remove(chosen);
+        Some((job.id, result.map(|_| loaded)))
     }
 
     fn perform(&mut self, op: Op, random: &mut Random) -> Result<Option<Loaded>, String> {
@@ -200,7 +201,7 @@ impl Files {
             file.content = file.kept.clone();
             file.writes.iter().for_each(|(offset, bytes)| put(&mut file.content, *offset, bytes));
         }
-        for running in core::mem::take(&mut self.lanes).into_values().filter_map(|mut jobs| jobs.pop_front()) {
+        for running in core::mem::take(&mut self.jobs) {
             if let Some(Op::Write { file, offset, data }) = running.job.ops.get(running.next).cloned() {
                 let mut bytes = data.seal(slow_crc);
                 let end = offset as usize + bytes.len();

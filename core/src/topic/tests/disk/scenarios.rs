@@ -95,6 +95,13 @@ fn publishers_who_have_shared_a_commit_share_the_next_one_too() {
     end_job(&mut world);
     end_job(&mut world);
     assert_eq!(jobs(&world), (0, 0), "without fsyncs there is little to share");
+    let mut world = durable();
+    world.work(usize::MAX);
+    let alone = world.bench.connect();
+    (0..4).for_each(|_| world.publish_from(alone, 1, 10, Duration::ZERO));
+    end_job(&mut world);
+    end_job(&mut world);
+    assert_eq!(jobs(&world), (0, 0), "one connection has nobody to wait for, however much it has under way");
 }
 
 #[test]

@@ -166,6 +166,11 @@ impl World {
     // What happens.
 
     pub(super) fn publish(&mut self, count: usize, size: usize, defer: Duration) {
+        let from = self.bench.connect();
+        self.publish_from(from, count, size, defer);
+    }
+
+    pub(super) fn publish_from(&mut self, from: ConnId, count: usize, size: usize, defer: Duration) {
         let first = self.messages.len();
         let bodies = (first..first + count).map(|number| {
             let mut body = format!("{number:08}").into_bytes();
@@ -178,7 +183,7 @@ impl World {
         for channel in CHANNELS.into_iter().filter(|channel| !self.bench.topic.has_channel(&channel_name(channel))) {
             self.messages[first..].iter_mut().for_each(|message| message.seen.entry(channel).or_default().free = true);
         }
-        let (from, slot) = (self.bench.connect(), self.bench.slot());
+        let slot = self.bench.slot();
         self.waiting.insert(slot, (first..first + count).collect());
         self.give(Input::Publish { from, slot, bodies, defer });
     }
