@@ -133,6 +133,7 @@ pub fn inspect(bytes: &mut [u8], first_seq: u64, crc: Crc) -> Inspected {
             // Too small a gap for a record: what comes next is no record either, but part of one.
             Some(_) | None => {
                 found.torn = bytes[at..].iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                found.settle_gaps(&mut bytes[..at]);
                 return found;
             }
         }
@@ -170,35 +171,50 @@ impl Inspected {
         self.next_seq = next_seq;
         self.used = gap.end;
     }
+
+    /// What is carried forward is written by itself: where all that is intact are copies, gaps were copies, too, and a
+    /// crash while they were written has lost nothing.
+    fn settle_gaps(&mut self, records: &mut [u8]) {
+        let headers = || walk(records).map(|(_, header)| header);
+        let is_intact = |header: &Header| header.flags & LOST == 0;
+        let only_copies = headers().filter(is_intact).all(|header| header.flags == CARRIED);
+        if self.damage.is_empty() || !only_copies || !headers().any(|header| is_intact(&header)) {
+            return;
+        }
+        self.plain -= headers().filter(|header| header.flags == LOST | CARRIED).map(|gap| gap.sum).sum::<u32>();
+        correct_gaps(records, self.plain);
+    }
+}
+
+/// The records of a chunk as it is in memory, each with its offset.
+pub fn walk(records: &[u8]) -> impl Iterator<Item = (usize, Header)> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let header = Header::first(&records[at..])?;
+        let record = (at, header);
+        at += header.size();
+        Some(record)
+    })
 }
 
 /// How many plain records there are before an offset in a chunk that was inspected, if all in gaps were plain.
 pub fn plain_before(records: &[u8], offset: usize) -> u32 {
-    let (mut at, mut plain) = (0, 0);
-    while at < records.len().min(offset) {
-        let header = Header::of(&records[at..]);
-        plain += match header.flags {
-            0 => 1,
-            flags if flags & LOST != 0 => header.sum,
-            _ => 0,
-        };
-        at += header.size();
-    }
-    plain
+    let plain = |(_, header): (usize, Header)| match header.flags {
+        0 => 1,
+        flags if flags & LOST != 0 => header.sum,
+        _ => 0,
+    };
+    walk(records).take_while(|(at, _)| *at < offset).map(plain).sum()
 }
 
 /// Corrects the gaps in a chunk that was inspected, and is known to have had so many plain records.
 pub fn correct_gaps(records: &mut [u8], plain: u32) {
     let mut surplus = plain_before(records, records.len()).saturating_sub(plain);
-    let mut at = 0;
-    while at < records.len() && surplus > 0 {
-        let header = Header::of(&records[at..]);
-        if header.flags == LOST | CARRIED {
-            let less = surplus.min(header.sum);
-            rewrite(&mut records[at..], Header { sum: header.sum - less, ..header });
-            surplus -= less;
-        }
-        at += header.size();
+    let gaps: Vec<_> = walk(records).filter(|(_, header)| header.flags == LOST | CARRIED).collect();
+    for (at, gap) in gaps {
+        let less = surplus.min(gap.sum);
+        rewrite(&mut records[at..], Header { sum: gap.sum - less, ..gap });
+        surplus -= less;
     }
 }
 
@@ -304,6 +320,22 @@ mod tests {
                 // Everything else is as it was.
                 prop_assert_eq!((&disk[..begin], &disk[end..]), (&memory[..begin], &memory[end..]));
             }
+        }
+
+        #[test]
+        fn gaps_among_copies_were_copies(count in 2..8usize, hit in any::<prop::sample::Index>(), others in 0..2usize) {
+            let mut records = vec![(30, CARRIED); count];
+            records.extend(vec![(30, 0); others]);
+            let (memory, begins) = chunk(&records);
+            let mut disk = sealed(memory);
+            let hit = hit.index(count - 1);
+            // Its header is gone, and another record follows.
+            disk[begins[hit] + 5] ^= 1;
+            let found = inspect(&mut disk, FIRST, slow_crc);
+            prop_assert_eq!((found.records, found.damage.len()), (records.len() as u32, 1));
+            // With others among them it is not known what it was.
+            prop_assert_eq!(found.plain as usize, if others == 0 { 0 } else { 1 + others });
+            prop_assert_eq!(plain_before(&disk, disk.len()), found.plain);
         }
 
         #[test]

@@ -105,7 +105,7 @@ impl Files {
         }
         let running = self.jobs.get_mut(chosen)?;
         if let Ok(loaded) = &mut result {
-            running.loaded = loaded.take().or(running.loaded.take());
+            running.loaded = loaded.take().or_else(|| running.loaded.take());
             if running.next < running.job.ops.len() {
                 return None;
             }
