@@ -5,14 +5,16 @@
 //! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
 //! when that is not worth it any more, core says; here each is tried a few times.
 
-use crate::disk::{Disk, Found, Op, Outcome};
+use crate::disk::{Content, Disk, Found, Op, Outcome};
 use crate::storage::{DELETED, Stored, crc, discard};
+use bytes::Bytes;
 use nsq_core::name::TopicName;
 use nsq_core::storage::names::{self, FileName, TOPICS, UNREADABLE};
 use nsq_core::storage::recovered::{Recovered, Trouble};
 use nsq_core::storage::recovery::Recovery;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -22,6 +24,8 @@ const AT_ONCE: usize = 8;
 /// So often is tried what cannot be read, and with such a pause: what is given up is given up for good.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+/// Bytes that are written again at a time.
+const PIECE: usize = 1024 * 1024;
 
 /// Reads all topics' directories. Of several of one name the newest counts: it could only be made when the others had
 /// been deleted, or set aside.
@@ -173,5 +177,27 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
             return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())).into());
         }
     }
+    for (file, part) in recovered.unsafe_parts() {
+        if let Err(error) = write_again(disk, path(file), part).await {
+            tracing::error!("DISK: {} cannot be made safe - {error}; a power cut may lose what is in there", path(file));
+        }
+    }
     Ok(recovered)
+}
+
+/// Writes what is in a part of a file once more, and fsyncs it: if an fsync failed in the process before this one, the
+/// system may show what is not on the medium and hold it for written.
+async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Result<()> {
+    let mut at = part.start;
+    while at < part.end {
+        let length = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(PIECE);
+        let content = Bytes::from(patiently(disk, Op::Read(file.clone(), at, length)).await?.content());
+        if content.is_empty() {
+            break;
+        }
+        let next = at + content.len() as u64;
+        disk.run(Op::Write(file.clone(), at, Content::Whole(content))).await?;
+        at = next;
+    }
+    disk.run(Op::Sync(file)).await.map(|_| ())
 }

@@ -59,6 +59,15 @@ pub struct FreshRange {
     pub end: Position,
 }
 
+/// How much of a segment was fsynced when an entry was written: what is not there of it is lost, and not torn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Safe {
+    /// The end of the last record of those.
+    pub end: u64,
+    /// All of it was, and its index.
+    pub sealed: bool,
+}
+
 /// One statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the variants' documentation names their fields")]
@@ -79,8 +88,8 @@ pub enum Entry {
     Done { channel: Incarnation, place: Place },
     /// Nothing is out any more.
     Empty { channel: Incarnation },
-    /// There is a segment, or nobody needs it any more.
-    Segment { number: u32, needed: bool },
+    /// There is a segment, of which so much is safe, or nobody needs it any more.
+    Segment { number: u32, needed: Option<Safe> },
     /// All that is out of chunks with regions before this is said. What was handed out of one before it got its region is
     /// told only after that.
     Placed { segment: u32, offset: u64 },
@@ -261,8 +270,9 @@ fn write(entry: &Entry, out: &mut Vec<u8>) {
         }
         Entry::Empty { channel } => start(EMPTY, *channel, out),
         Entry::Segment { number, needed } => {
-            out.extend_from_slice(&[SEGMENT, u8::from(*needed)]);
+            out.extend_from_slice(&[SEGMENT, needed.map_or(0, |safe| 1 + u8::from(safe.sealed))]);
             out.extend_from_slice(&number.to_be_bytes());
+            out.extend_from_slice(&needed.map_or(0, |safe| safe.end).to_be_bytes());
         }
         Entry::Placed { segment, offset } => {
             out.push(PLACED);
@@ -296,7 +306,11 @@ fn read_entry(fields: &mut Fields<'_>) -> Option<Entry> {
             return Some(Entry::Numbers(Numbers { seq, chunk, segment, incarnation, id }));
         }
         TOPIC => return Some(Entry::Topic { paused: fields.u8()? != 0, fan: read_position(fields)? }),
-        SEGMENT => return Some(Entry::Segment { needed: fields.u8()? != 0, number: fields.file_number()? }),
+        SEGMENT => {
+            let (needed, number, end) = (fields.u8()?, fields.file_number()?, fields.u64()?);
+            let needed = (needed > 0).then_some(Safe { end, sealed: needed > 1 });
+            return Some(Entry::Segment { number, needed });
+        }
         PLACED => return Some(Entry::Placed { segment: fields.file_number()?, offset: fields.u64()? }),
         _ => {}
     }
@@ -369,7 +383,9 @@ mod tests {
                 .prop_map(|(channel, place, attempts, due, delay)| Entry::Out { channel, place, attempts, due, delay }),
             (channel(), place()).prop_map(|(channel, place)| Entry::Done { channel, place }),
             channel().prop_map(|channel| Entry::Empty { channel }),
-            (0..names::NUMBERS_END, any::<bool>()).prop_map(|(number, needed)| Entry::Segment { number, needed }),
+            (0..names::NUMBERS_END, proptest::option::of((any::<u64>(), any::<bool>()))).prop_map(|(number, safe)| {
+                Entry::Segment { number, needed: safe.map(|(end, sealed)| Safe { end, sealed }) }
+            }),
             (0..names::NUMBERS_END, any::<u64>()).prop_map(|(segment, offset)| Entry::Placed { segment, offset }),
         ]
     }

@@ -3,7 +3,7 @@
 //! What is left out is loss, and counted, where something is missing or damaged; otherwise it was done, and the journal had
 //! not been told.
 
-use super::journal::{FreshRange, Incarnation, Numbers, Place, Position};
+use super::journal::{FreshRange, Incarnation, Numbers, Place, Position, Safe};
 use super::VERSION;
 use super::names::FileName;
 use super::segment::Region;
@@ -12,6 +12,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::ops::Range;
 
 /// What was put together.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +32,8 @@ pub struct Recovered {
     /// Copies of messages of which the journal, being damaged or not there, does not tell which channels need them: for all
     /// that there may be.
     pub carried: Vec<Place>,
-    /// The segments that are there, and their lengths in bytes.
-    pub segments: BTreeMap<u32, u64>,
+    /// The segments that are there.
+    pub segments: BTreeMap<u32, Segment>,
     /// The largest number of a journal, whole or not, 0 if there is none; and the journal that was read.
     pub last_journal: u32,
     /// See `last_journal`.
@@ -47,6 +48,19 @@ pub struct Recovered {
     pub unreadable: Vec<FileName>,
     /// What could not be read or understood.
     pub problems: Vec<Problem>,
+}
+
+/// A segment that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Its length, bytes.
+    pub length: u64,
+    /// How much of it was known to be on the medium. What is beyond that can be read, but may be in the
+    /// machine's memory only, if an fsync has failed: before the topic does anything, whoever drives it has to write it
+    /// again, as it is, and to fsync it.
+    pub safe: Safe,
+    /// How much of it is understood.
+    pub end: u64,
 }
 
 /// A channel as the journal tells of it.
@@ -125,6 +139,12 @@ impl Recovered {
     /// written to.
     pub fn other_version(&self) -> Option<&Problem> {
         self.problems.iter().find(|problem| matches!(problem.what, Trouble::Version(_)))
+    }
+
+    /// What has to be written again before it can be relied upon: see [`Segment::safe`].
+    pub fn unsafe_parts(&self) -> impl Iterator<Item = (FileName, Range<u64>)> {
+        let parts = self.segments.iter().filter(|(_, segment)| !segment.safe.sealed);
+        parts.map(|(&number, it)| (FileName::Segment(number), it.safe.end..it.length)).filter(|(_, it)| !it.is_empty())
     }
 
     /// Plain records of a range that are on disk.
@@ -227,8 +247,8 @@ impl Recovered {
                 next = Some(region.first_seq + u64::from(region.records));
             }
             let passed = if begin.place.chunk == end.place.chunk { begin.passed } else { 0 };
-            let is_there = self.chunks.contains_key(&end.place.chunk);
-            missing.saturating_add(if is_there { 0 } else { end.passed.saturating_sub(passed).into() })
+            let there = self.chunks.get(&end.place.chunk).map_or(0, |(_, region)| region.plain);
+            missing.saturating_add(end.passed.saturating_sub(passed.max(there)).into())
         };
         let count = |channel: &Channel| channel.fresh.iter().map(missing).fold(0, u64::saturating_add);
         self.channels.iter().map(|(&it, channel)| (it, count(channel))).collect()
@@ -236,16 +256,23 @@ impl Recovered {
 
     /// Leaves out of the channels what no segment has. An index leaves out the chunks that nobody needed when it was
     /// written, which the journal may not have heard of; so it is only where something else is wrong that this is loss.
-    pub(super) fn drop_what_is_missing(&mut self, fresh: &BTreeMap<Incarnation, u64>, knows_all: bool) {
+    /// `lost_chunks`: whole chunks may have been lost with what is damaged.
+    pub(super) fn drop_what_is_missing(
+        &mut self,
+        fresh: &BTreeMap<Incarnation, u64>,
+        knows_all: bool,
+        lost_chunks: bool,
+    ) {
         let of_segments = self.problems.iter().filter(|problem| matches!(problem.file, FileName::Segment(_)));
         // A journal that does not tell everything may not tell that it is done, or was carried.
         let is_loss = knows_all && of_segments.clone().any(|problem| !matches!(problem.what, Trouble::Torn(_)));
         // What was fresh may have been done since the journal was written, but not in a whole segment.
-        let is_gone = of_segments.clone().any(|problem| match problem.what {
-            Trouble::Missing | Trouble::NotOurs => true,
-            Trouble::Unreadable(_) => self.unreadable.contains(&problem.file),
-            _ => false,
-        });
+        let is_gone = lost_chunks
+            || of_segments.clone().any(|problem| match problem.what {
+                Trouble::Missing | Trouble::NotOurs => true,
+                Trouble::Unreadable(_) => self.unreadable.contains(&problem.file),
+                _ => false,
+            });
         let mut channels = core::mem::take(&mut self.channels);
         for (it, channel) in &mut channels {
             let is_fresh =

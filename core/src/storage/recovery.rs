@@ -5,16 +5,16 @@
 //! a failure it wants pages, so that a sector costs what is in it and not its file.
 //! Nothing in here changes a file, so that a second recovery of the same files comes to the same result.
 
-use super::journal::{self, Incarnation, Numbers, Place, Position};
+use super::journal::{self, Incarnation, Numbers, Place, Position, Safe};
 use super::names::FileName;
 use super::record::{self, CARRIED, DEFERRED, DEFERRED_EXTRA, HEADER, Header, Inspected};
-use super::recovered::{Channel, Due, Late, Out, Problem, Recovered, START, Trouble};
+use super::recovered::{Channel, Due, Late, Out, Problem, Recovered, START, Segment, Trouble};
 use super::salvage::{Holes, Salvage};
 use super::segment::{self, Head, Region};
 use super::{Crc, Fields};
 use crate::message::MessageId;
 use alloc::collections::btree_map::Entry;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
@@ -52,8 +52,10 @@ pub struct Recovery {
     /// More copies of chunks, and how far copies are intact, by chunk and segment.
     twins: VecDeque<(u32, Region)>,
     intact: BTreeMap<(u64, u32), u32>,
-    /// Segments that the journal wants to be there.
-    needed: BTreeSet<u32>,
+    /// Segments that the journal wants to be there, and how much of them.
+    needed: BTreeMap<u32, Safe>,
+    /// Whole chunks may have been lost with what is damaged.
+    lost_chunks: bool,
     /// The journal does not tell everything; its last batch is damaged.
     is_partial: bool,
     is_spoiled: bool,
@@ -136,7 +138,7 @@ impl Recovery {
             problems: Vec::new(),
         };
         let (unopened, twins, wanted) = (VecDeque::new(), VecDeque::new(), None);
-        let (intact, needed) = (BTreeMap::new(), BTreeSet::new());
+        let (intact, needed) = (BTreeMap::new(), BTreeMap::new());
         let mut recovery = Self {
             incarnation,
             crc,
@@ -147,6 +149,7 @@ impl Recovery {
             twins,
             intact,
             needed,
+            lost_chunks: false,
             is_partial: false,
             is_spoiled: false,
             placed: None,
@@ -241,7 +244,7 @@ impl Recovery {
             self.problem(file, 0, Trouble::Missing);
         }
         let knows_all = self.knows_all();
-        self.found.drop_what_is_missing(&fresh, knows_all);
+        self.found.drop_what_is_missing(&fresh, knows_all, self.lost_chunks);
         self.found
     }
 
@@ -254,7 +257,13 @@ impl Recovery {
                 None => self.next_region(number, segment::HEAD as u64),
             },
             Step::Index(number) => match segment::read_end(&bytes, self.crc) {
-                Some((regions, id)) => self.take_index(number, regions, id),
+                Some((regions, id)) if self.safe(number).sealed => self.take_index(number, regions, id),
+                // What it tells of may have been lost with the power that was there for it: all is looked at up to here.
+                Some(_) => {
+                    self.understand(number);
+                    self.sizes.insert(piece.file, piece.offset);
+                    self.next_region(number, segment::HEAD as u64);
+                }
                 None => self.next_region(number, segment::HEAD as u64),
             },
             Step::RegionHead(number) => match segment::read_region_head(&bytes, self.crc) {
@@ -280,10 +289,8 @@ impl Recovery {
             Step::Unopened(chunk) => {
                 if let Some((segment, region)) = self.found.chunks.get(&chunk).copied() {
                     let inspected = record::inspect(&mut bytes, region.first_seq, self.crc);
-                    if self.holes.are_in(piece.file, piece.range()) {
-                        // Nobody may have a reason to read what is not known to be there.
-                        self.report(piece, &inspected);
-                    }
+                    // Nobody may have a reason to read what is damaged.
+                    self.report(piece, &inspected);
                     self.collect(segment, &region, &bytes[..inspected.used]);
                 }
                 self.next_file();
@@ -298,7 +305,7 @@ impl Recovery {
         }
         match segment::read_head(bytes, self.incarnation, number, self.crc) {
             Head::Ours => {
-                self.found.segments.insert(number, self.size(file));
+                self.understand(number);
                 self.after_head(number);
             }
             Head::Others => {
@@ -314,6 +321,7 @@ impl Recovery {
                 self.problem(file, 0, Trouble::Damaged(segment::HEAD as u64));
                 self.after_head(number);
             }
+            Head::Unwritten if self.safe(number).end > 0 => self.set_aside(file),
             // It was just made when the machine lost power, and nothing in it was relied upon.
             Head::Unwritten => {
                 self.found.obsolete.push(file);
@@ -353,6 +361,7 @@ impl Recovery {
             Some(at) => {
                 if dirty || self.holes.are_in(file, from..at) {
                     self.problem(file, from, Trouble::Damaged(at - from));
+                    self.lost_chunks = true;
                 }
                 self.next_region(segment, at);
             }
@@ -424,11 +433,11 @@ impl Recovery {
             journal::Entry::Gone { channel } => {
                 found.gone.extend(found.channels.remove(&channel).map(|it| (it.name, channel)));
             }
-            journal::Entry::Segment { number, needed: true } => {
+            journal::Entry::Segment { number, needed: Some(safe) } => {
                 found.numbers.segment = found.numbers.segment.max(number + 1);
-                self.needed.insert(number);
+                self.needed.insert(number, safe);
             }
-            journal::Entry::Segment { number, needed: false } => {
+            journal::Entry::Segment { number, needed: None } => {
                 self.needed.remove(&number);
             }
             journal::Entry::Placed { segment, offset } => self.placed = Some((segment, offset)),
@@ -511,16 +520,54 @@ impl Recovery {
         }
     }
 
-    /// Comes to the end of a segment that has no index. If something in it cannot be read, and no record can, all of it is
-    /// for somebody who knows how.
+    /// Comes to the end of a segment that was walked through. If something in it cannot be read or is not there, and no
+    /// record can be read, all of it is for somebody who knows how.
     fn leave(&mut self, segment: u32) {
         let file = FileName::Segment(segment);
-        let found = self.found.chunks.values().chain(&self.twins);
-        if self.holes.are_in(file, 0..u64::MAX) && !found.into_iter().any(|(its, _)| *its == segment) {
-            self.begin_without(file);
-        } else {
-            self.next_file();
+        let regions = self.found.chunks.values().chain(&self.twins).filter(|(its, _)| *its == segment);
+        let end = regions.map(|(_, region)| region.records_at() + u64::from(region.used)).max();
+        let is_short = self.report_missing(file, end.unwrap_or(0), self.safe(segment).end);
+        if end.is_none() && (is_short || self.holes.are_in(file, 0..u64::MAX)) {
+            return self.set_aside(file);
         }
+        self.lost_chunks |= is_short;
+        if let Some(found) = self.found.segments.get_mut(&segment) {
+            found.end = end.unwrap_or(0);
+        }
+        self.next_file();
+    }
+
+    /// What was fsynced and is not there is damaged, and not torn. Whether there is such.
+    fn report_missing(&mut self, file: FileName, end: u64, safe: u64) -> bool {
+        let (mut is_short, mut is_told) = (end < safe, false);
+        for problem in self.found.problems.iter_mut().filter(|it| it.file == file && it.offset < safe) {
+            if let Trouble::Torn(bytes) = problem.what {
+                problem.what = Trouble::Damaged(bytes);
+                is_short = true;
+            }
+            is_told |= problem.offset >= end;
+        }
+        if end < safe && !is_told {
+            self.problem(file, end, Trouble::Damaged(safe - end));
+        }
+        is_short
+    }
+
+    /// A file of which nothing is understood, though it should be.
+    fn set_aside(&mut self, file: FileName) {
+        self.problem(file, 0, Trouble::Unreadable("nothing in it is understood".into()));
+        self.begin_without(file);
+    }
+
+    /// What the journal says of a segment.
+    fn safe(&self, segment: u32) -> Safe {
+        self.needed.get(&segment).copied().unwrap_or_default()
+    }
+
+    /// Takes note of a segment that is there.
+    fn understand(&mut self, number: u32) {
+        let (length, safe) = (self.size(FileName::Segment(number)), self.safe(number));
+        self.found.segments.entry(number).or_insert(Segment { length, safe, end: safe.end });
     }
 
     /// Whether there may be chunks in what could not be read whose numbers are told by nothing else: if it can be read the
@@ -532,7 +579,7 @@ impl Recovery {
 
     /// Segments that the journal wants to be there and that are not.
     fn missing(&self) -> impl Iterator<Item = FileName> {
-        let files = self.needed.iter().map(|&number| FileName::Segment(number));
+        let files = self.needed.keys().map(|&number| FileName::Segment(number));
         files.filter(|file| !self.sizes.contains_key(file) && !self.found.unreadable.contains(file))
     }
 
@@ -557,11 +604,10 @@ impl Recovery {
     /// Only what was fsynced can be relied upon, and that may be the first or the second: the one counts that is intact
     /// as far as the other, or farther.
     fn take_region(&mut self, segment: u32, region: Region, next_seq: u64) {
-        let length = self.size(FileName::Segment(segment));
+        self.understand(segment);
         let numbers = &mut self.found.numbers;
         numbers.seq = numbers.seq.max(next_seq);
         numbers.chunk = numbers.chunk.max(region.chunk.saturating_add(1));
-        self.found.segments.entry(segment).or_insert(length);
         if region.records > 0 {
             match self.found.chunks.entry(region.chunk) {
                 Entry::Vacant(place) => {

@@ -1,6 +1,6 @@
 //! Recovery of directories made by hand, whole and damaged.
 
-use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position};
+use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position, Safe};
 use super::names::FileName;
 use super::record::{DEFERRED, HEADER, Header, seal};
 use super::recovered::{Channel, Due, Out, Problem, Recovered, Trouble};
@@ -58,6 +58,12 @@ fn position(chunk: u64, passed: u32) -> Position {
     Position { place: Place { chunk, offset: passed * RECORD }, passed }
 }
 
+/// The first two are sealed; of the third, all is new to the journal.
+fn needed(number: u32) -> Entry {
+    let end = [222, 824, 0][number as usize - 1];
+    Entry::Segment { number, needed: Some(Safe { end, sealed: number < 3 }) }
+}
+
 /// Two sealed segments and one that was being written; a channel that has handed out two messages and finished one,
 /// and a journal that knows nothing of the last chunk.
 pub(crate) fn directory() -> Files {
@@ -69,7 +75,7 @@ pub(crate) fn directory() -> Files {
     batch.push(&Entry::Topic { paused: false, fan: position(4, 2) });
     batch.push(&Entry::Placed { segment: 2, offset: 0 });
     batch.push(&Entry::Channel { channel: CHANNEL, name, paused: true });
-    (1..=3).for_each(|number| batch.push(&Entry::Segment { number, needed: true }));
+    (1..=3).for_each(|number| batch.push(&needed(number)));
     let mut later = Batch::default();
     let range = FreshRange { begin: position(1, 2), end: position(4, 2) };
     later.push(&Entry::Fresh { channel: CHANNEL, ranges: [range].into() });
@@ -365,6 +371,9 @@ fn with_pages(sealed: bool) -> Files {
     let mut files = directory();
     let chunks: Vec<_> = (6..38).map(|chunk| (chunk, 12)).collect();
     files.insert(FileName::Segment(3), segment(3, &chunks, 10, false, sealed));
+    let mut batch = Batch::default();
+    batch.push(&Entry::Segment { number: 3, needed: Some(Safe { end: 0, sealed }) });
+    files.get_mut(&FileName::Journal(2)).unwrap().extend(batch.finish(slow_crc));
     files
 }
 
@@ -439,7 +448,7 @@ fn numbers_that_cannot_be_read_are_not_used_again() {
     // The next start knows them from the journal of this one.
     let mut batch = Batch::default();
     batch.push(&Entry::Numbers(recovered.numbers));
-    (1..=3).for_each(|number| batch.push(&Entry::Segment { number, needed: true }));
+    (1..=3).for_each(|number| batch.push(&needed(number)));
     let mut journal = journal::head(TOPIC, 4, slow_crc).to_vec();
     journal.extend(batch.finish(slow_crc));
     files.insert(FileName::Journal(4), journal);

@@ -241,6 +241,29 @@ impl Store {
         }
     }
 
+    /// Takes note of what these fsyncs make stay of their segments, in time for the batch of the journal that follows them.
+    /// A chunk that may still grow, or has more than that, is the end of what is known to be there.
+    fn vouch(&mut self, syncs: &Syncs, sealed: &[u32], log: &mut Log) {
+        let tail = log.tail().map(|tail| tail.number);
+        for number in &syncs.segments {
+            let (mut end, mut limit) = (0, u64::MAX);
+            for mark in syncs.marks.iter().filter(|mark| mark.segment == *number) {
+                let chunk = log.chunk(mark.chunk).and_then(|chunk| chunk.placed.as_ref());
+                let Some(placed) = chunk.filter(|placed| placed.segment == *number) else { continue };
+                let upto = mark.end.max(placed.synced);
+                let safe = if upto == 0 { placed.region } else { placed.records_at() + u64::from(upto) };
+                end = end.max(safe);
+                if Some(mark.chunk) == tail && Some(*number) == self.current || upto < placed.given {
+                    limit = limit.min(safe);
+                }
+            }
+            if let Some(segment) = self.segments.get_mut(number) {
+                segment.safe.end = segment.safe.end.max(end.min(limit));
+                segment.safe.sealed |= sealed.contains(number);
+            }
+        }
+    }
+
     /// These files are not to be trusted with anything more: what may not stay in them is written anew elsewhere. They stay
     /// until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in default
     /// mode, all that was written, for that was acknowledged, and a new process would find it. What was not written, or in
@@ -387,6 +410,7 @@ impl Topic {
         store.commits += 1;
         let (mut ops, mut commit) = store.write(&mut self.log, cx.now.timestamp, self.ids.last());
         if store.disk.durable && flush {
+            store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
             commit.flush = self.flush(cx.now, &mut ops);
         }
         let Some(store) = &mut self.store else { return };
@@ -437,6 +461,7 @@ impl Topic {
         syncs.ops = ops.len();
         let messages = core::mem::take(&mut store.written);
         store.sync_due = None;
+        store.vouch(&syncs, &[], &mut self.log);
         let flush = if flush { self.flush(cx.now, &mut ops) } else { None };
         let Some(store) = &mut self.store else { return };
         if !ops.is_empty() {
@@ -475,6 +500,7 @@ impl Topic {
             store.give_up(&touched, &mut self.log);
         } else {
             store.is_written(&commit.written, &mut self.log);
+            store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
             store.stays(&commit.syncs, &mut self.log);
             for number in &commit.created {
                 store.segments.entry(*number).and_modify(|segment| segment.created = true);

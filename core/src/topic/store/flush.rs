@@ -8,7 +8,7 @@ use super::super::disk::{Data, Failed, Op};
 use super::super::log::{Cursor, Loc};
 use super::super::{Channel, Topic};
 use super::ledger::Change;
-use super::{Closing, FLUSH, LaneTrouble, RETRY, Store};
+use super::{Closing, FLUSH, LaneTrouble, RETRY, Segment, Store};
 use crate::name::ChannelName;
 use crate::storage::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position};
 use crate::storage::names::FileName;
@@ -110,6 +110,7 @@ impl Topic {
             || journal.must_checkpoint
             || !journal.gone.is_empty()
             || store.unneeded.iter().any(|&number| store.is_removable(number))
+            || store.closing.is_some() && store.segments.values().any(Segment::is_news)
             || matters && (journal.fan != Some(self.fan) || self.channels.iter().any(is_news))
     }
 
@@ -239,14 +240,14 @@ impl Topic {
         batch.push(&Entry::Topic { paused: *paused, fan: position(*fan) });
         store.journal.fan = Some(*fan);
         for (&number, segment) in &mut store.segments {
-            if segment.created && !segment.given_up && (all || !segment.said) {
-                segment.said = true;
-                batch.push(&Entry::Segment { number, needed: true });
+            if segment.is_news() || all && segment.is_usable() {
+                segment.said = Some(segment.safe);
+                batch.push(&Entry::Segment { number, needed: segment.said });
             }
         }
         for file in removed {
             if let FileName::Segment(number) = *file {
-                batch.push(&Entry::Segment { number, needed: false });
+                batch.push(&Entry::Segment { number, needed: None });
             }
         }
         // A durable topic hands out nothing that has no region.

@@ -19,7 +19,7 @@ use super::io::{ConnId, Effects, Slot};
 use super::log::{Chunk, Cursor, Log, Placed};
 use crate::name::ChannelName;
 use crate::options::Options;
-use crate::storage::journal::Incarnation;
+use crate::storage::journal::{Incarnation, Safe};
 use crate::storage::segment;
 use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
@@ -96,12 +96,25 @@ struct Segment {
     /// The file exists; it has an index, or is one that was found at the start or given up: nothing is added to it.
     created: bool,
     sealed: bool,
-    /// The journal says that it is needed.
-    said: bool,
+    /// How much of it is on the medium, and what of that the journal says.
+    safe: Safe,
+    said: Option<Safe>,
     /// The largest number of a chunk that was placed in it.
     last_chunk: u64,
     /// It failed, and what it has is not written anew yet.
     given_up: bool,
+}
+
+impl Segment {
+    /// It is there, and what is in it counts.
+    const fn is_usable(&self) -> bool {
+        self.created && !self.given_up
+    }
+
+    /// The journal does not know all of it.
+    fn is_news(&self) -> bool {
+        self.is_usable() && self.said != Some(self.safe)
+    }
 }
 
 /// Messages that are appended and not given to channels.

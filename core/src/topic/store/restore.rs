@@ -9,9 +9,9 @@ use crate::budget::Budget;
 use crate::directory::Entry;
 use crate::name::{ChannelName, TopicName};
 use crate::options::Options;
-use crate::storage::journal::{Incarnation, Place, Position};
+use crate::storage::journal::{Incarnation, Place, Position, Safe};
 use crate::storage::names::FileName;
-use crate::storage::recovered::{Due, Out, Recovered};
+use crate::storage::recovered::{self, Due, Out, Recovered};
 use crate::time::{Duration, Instant, Now};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -47,8 +47,9 @@ impl Topic {
             *held_back.entry(place.chunk).or_default() += 1;
         }
         let mut store = Store::new(disk, topic.options.clone(), topic.log.end());
-        for (number, end) in segments {
-            let segment = Segment { end, created: true, sealed: true, said: true, ..Segment::default() };
+        for (number, recovered::Segment { length, safe, end }) in segments {
+            let safe = Safe { end, ..safe };
+            let segment = Segment { end: length, created: true, sealed: true, safe, ..Segment::default() };
             store.segments.insert(number, segment);
         }
         for (number, (segment, region)) in chunks {
@@ -102,7 +103,7 @@ impl Topic {
     fn recall(
         &mut self,
         incarnation: Incarnation,
-        mut it: crate::storage::recovered::Channel,
+        mut it: recovered::Channel,
         carried: &[Place],
         now: Now,
     ) {

@@ -268,6 +268,12 @@ impl Files {
         self.kept_names = self.names.clone();
     }
 
+    /// Gives a file another name, which is none of the topic's.
+    pub(super) fn set_aside(&mut self, name: FileName) {
+        self.names.remove(&name);
+        self.kept_names.remove(&name);
+    }
+
     /// Reads everything as a start does.
     pub(super) fn recover(&self) -> Recovered {
         let sizes = self.names.iter().map(|(name, file)| (*name, self.files[*file].content.len() as u64));

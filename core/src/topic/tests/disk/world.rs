@@ -495,7 +495,8 @@ impl World {
     fn begin(&mut self, at_risk: &BTreeSet<(Option<String>, usize)>) {
         self.lives += 1;
         self.files.sync_all();
-        let recovered = self.files.recover();
+        let (recovered, again) = (self.files.recover(), self.files.recover());
+        recovered.unreadable.iter().for_each(|&file| self.files.set_aside(file));
         if !self.damaged {
             let is_loss = |problem: &&Problem| matches!(problem.what, Trouble::Missing | Trouble::Lost(..));
             let loss: Vec<_> = recovered.problems.iter().filter(is_loss).collect();
@@ -506,7 +507,7 @@ impl World {
             assert!(recovered.numbers.chunk >= self.largest_chunk, "chunk {} again", recovered.numbers.chunk);
             self.largest_chunk = recovered.numbers.chunk;
         }
-        let is_gap = |problem: &Problem| matches!(problem.what, Trouble::Damaged(_));
+        let is_gap = |problem: &Problem| matches!(problem.what, Trouble::Damaged(_) | Trouble::Unreadable(_));
         let damage: Vec<_> = recovered.problems.iter().filter(|problem| is_gap(problem)).collect();
         assert!(damage.is_empty() || self.files.may_be_damaged, "nothing damaged it: {damage:?}");
         self.gap |= recovered.problems.iter().any(is_gap) && (!self.durable || !self.flipped.is_empty());
@@ -518,7 +519,7 @@ impl World {
         self.problems.extend(recovered.problems.iter().cloned());
         let mut listed = self.saved.clone().unwrap_or_else(|| self.bench.topic.entry());
         listed.channels.retain(|name, _| !name.is_ephemeral());
-        let mut topic = self.recover(self.files.recover(), Some(&listed), &Budget::new(1 << 30));
+        let mut topic = self.recover(again, Some(&listed), &Budget::new(1 << 30));
         topic.load_all(|segment, at, length, first_seq| self.files.load(segment, at, length, first_seq));
         self.compare(&topic, at_risk);
         if self.stepped {
