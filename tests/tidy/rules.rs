@@ -4,6 +4,7 @@
 //! written here in two halves, because this file is under the rules as well.
 
 use crate::code::{code, finds, functions, line};
+use crate::documents;
 
 const FILE_LINES: usize = 700;
 const FUNCTION_LINES: usize = 70;
@@ -45,7 +46,7 @@ const MACHINE_PATHS: [&str; 4] =
 /// A text file of the tree.
 pub(crate) struct File {
     pub(crate) path: String,
-    text: String,
+    pub(crate) text: String,
     /// Without comments and literals, if it is Rust.
     code: String,
 }
@@ -69,7 +70,7 @@ impl File {
         self.code.split("#[cfg(test)]\nmod ").next().unwrap_or_default()
     }
 
-    fn complain(&self, at: usize, what: &str) -> String {
+    pub(crate) fn complain(&self, at: usize, what: &str) -> String {
         format!("{}:{}: {what}", self.path, line(&self.text, at))
     }
 }
@@ -81,7 +82,7 @@ pub(crate) fn all(files: &[File]) -> impl Iterator<Item = String> {
         faults.into_iter().flatten()
     });
     let of_text = files.iter().flat_map(|file| [marks(file), machine_paths(file)].into_iter().flatten());
-    of_rust.chain(of_text).chain(dead(files))
+    of_rust.chain(of_text).chain(dead(files)).chain(documents::all(files))
 }
 
 fn head(file: &File) -> Vec<String> {
