@@ -1,7 +1,7 @@
 //! Files that were damaged while nsqd was away: it starts, says what is lost and where, and loses nothing else.
 
 use super::{Nsqd, directory, files, publish, run};
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -87,6 +87,41 @@ fn a_segment_that_was_cut_loses_its_end() {
     is_contained_in_order(&left, MESSAGES as usize - 100);
     assert!((left.len() as u64) < MESSAGES, "half a segment is missing");
     line(&log, &file);
+}
+
+/// What is done to a segment.
+type Harm = fn(&File, u64);
+
+#[test]
+fn what_was_safe_and_is_gone_is_lost_and_counted() {
+    let harms: [(&str, Harm); 5] = [
+        ("empty", |file, _| file.set_len(0).unwrap()),
+        ("its head only", |file, _| file.set_len(64).unwrap()),
+        ("half of it", |file, length| file.set_len(length / 2).unwrap()),
+        ("zeros from the middle on", |file, length| {
+            file.write_all_at(&vec![0; (length - length / 2) as usize], length / 2).unwrap();
+        }),
+        ("nonsense", |file, length| file.write_all_at(&vec![0x5a; length as usize], 0).unwrap()),
+    ];
+    for (what, harm) in harms {
+        for is_last in [false, true] {
+            let dir = filled(false);
+            let mut segments = files(&directory(dir.path(), "hurt"), ".log");
+            let path = if is_last { segments.pop().unwrap() } else { segments.swap_remove(1) };
+            let file = OpenOptions::new().write(true).open(&path).unwrap();
+            harm(&file, file.metadata().unwrap().len());
+
+            let (left, log) = survivors(dir.path());
+            assert!((left.len() as u64) < MESSAGES, "{what}");
+            // A message that was cut in two may be told of by itself.
+            let lost = MESSAGES - left.len() as u64;
+            let is_told = |count| log.contains(&format!("at least {count} messages of channel c are lost"));
+            assert!(is_told(lost) || is_told(lost - 1), "{what}, the last one: {is_last}: not {lost} in\n{log}");
+            assert!(line(&log, &path).contains("ERROR"), "{log}");
+            let aside = path.with_file_name(format!("{}.unreadable", path.file_name().unwrap().display()));
+            assert_eq!(aside.exists(), ["empty", "its head only", "nonsense"].contains(&what), "{what}\n{log}");
+        }
+    }
 }
 
 #[test]
