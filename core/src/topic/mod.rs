@@ -334,13 +334,12 @@ impl Topic {
         if self.log.wants_sweep() {
             self.carry_stragglers();
         }
+        let is_full = !self.budget.fits(bodies.body_bytes());
         let mut in_memory = match self.disk {
-            Some(_) => self.prepare_disk(bodies.len() as u64)?,
+            Some(_) => self.prepare_disk(bodies.len() as u64, is_full)?,
+            None if is_full => return Err(Refusal::QueueFull),
             None => u64::MAX,
         };
-        if !self.budget.fits(bodies.body_bytes()) {
-            return Err(Refusal::QueueFull);
-        }
         let mut waits = false;
         // Nobody takes an ephemeral topic's messages, and it keeps only so many of them.
         let bounded = self.name.is_ephemeral() && self.holds_back();
@@ -379,16 +378,20 @@ impl Topic {
     }
 
     /// How many of the next `count` messages may stay in memory only: as long as every queue is shorter than
-    /// `--mem-queue-size`.
-    fn prepare_disk(&mut self, count: u64) -> Result<u64, Refusal> {
+    /// `--mem-queue-size`. Where memory is full, none: each publish waits for an fsync, so that its memory can be had, and
+    /// is as fast as the disk.
+    fn prepare_disk(&mut self, count: u64, is_full: bool) -> Result<u64, Refusal> {
         if self.exiting {
             return Err(Refusal::Exiting);
         }
-        let in_memory = self.room_in_memory(count);
+        let in_memory = if is_full { 0 } else { self.room_in_memory(count) };
         if in_memory < count {
             self.open_store();
-            if self.store.as_deref().is_some_and(Store::refuses) {
-                return Err(Refusal::NotWritten);
+            if let Some(store) = &mut self.store {
+                if store.refuses() {
+                    return Err(Refusal::NotWritten);
+                }
+                store.presses |= is_full;
             }
         }
         Ok(in_memory)
@@ -402,7 +405,9 @@ impl Topic {
         if self.log.live() + self.depth() + count <= limit {
             return u64::MAX;
         }
-        let channels = self.channels.iter().map(|(_, channel)| channel.depth() + channel.deferred() as u64);
+        // An ephemeral channel leaves out what does not fit into memory.
+        let channels = self.channels.iter().map(|(_, channel)| channel).filter(|channel| !channel.is_ephemeral);
+        let channels = channels.map(|channel| channel.depth() + channel.deferred() as u64);
         limit.saturating_sub(channels.max().unwrap_or(0).max(self.depth()))
     }
 
@@ -546,10 +551,11 @@ impl Topic {
             return channel;
         }
         let mut channel = Channel::new(name.clone(), self.new_incarnation());
-        if self.is_durable() {
+        // No journal tells of an ephemeral one.
+        if self.is_durable() && !channel.is_ephemeral {
             self.open_store();
         }
-        if let Some(store) = &mut self.store {
+        if let Some(store) = self.store.as_mut().filter(|_| !channel.is_ephemeral) {
             channel.open_ledger();
             store.news();
         }

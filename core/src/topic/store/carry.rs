@@ -86,7 +86,7 @@ impl Topic {
     /// Lets segments go of which little is needed, a few chunks at a time.
     pub(super) fn carry_from_disk(&mut self) {
         let Some(store) = &mut self.store else { return };
-        if self.exiting || store.health().is_err() {
+        if self.exiting || !store.can_write() {
             return;
         }
         let ended = self.log.ended();

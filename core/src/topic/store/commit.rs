@@ -5,7 +5,7 @@ use super::super::io::{Notice, Refusal};
 use super::super::log::{Chunk, Cursor, Loc, Log};
 use super::super::{Context, Topic};
 use super::flush::Flush;
-use super::{Closing, Pending, RETRY, Store, WORTH_WRITING};
+use super::{Closing, Pending, RETRY, Store, WORTH_WRITING, WRITTEN_AT_ONCE};
 use crate::storage::names::FileName;
 use crate::storage::segment::{self, Region};
 use crate::time::{Now, Timestamp};
@@ -32,6 +32,10 @@ pub(super) struct Commit {
     pub(super) pending: Pending,
     /// An fsync failed meanwhile, and what this one wrote is written anew: it answers nobody.
     void: bool,
+    /// There was more than it could write: the next one answers, and gives messages to channels.
+    is_partial: bool,
+    /// The journal alone, to show whether the disk works again.
+    is_probe: bool,
 }
 
 impl Commit {
@@ -49,6 +53,8 @@ impl Commit {
             end,
             pending,
             void: false,
+            is_partial: false,
+            is_probe: false,
         }
     }
 
@@ -85,16 +91,13 @@ struct Syncs {
     ops: usize,
 }
 
-/// The number of a commit that covers no answer.
-const JOURNAL_ALONE: u64 = 0;
-
 impl Store {
     /// Whether a commit has something to do, and may.
     fn wants_commit(&self, log: &mut Log, now: Now, flush: bool) -> bool {
         if self.commit.is_some() || self.trouble.commit.is_waiting(now.instant) {
             return false;
         }
-        if self.resting.is_some() && self.ungiven(log) < WORTH_WRITING {
+        if self.resting.is_some() && self.ungiven(log) < WORTH_WRITING || self.would_sync_beside_sync() {
             return false;
         }
         let uncovered = self.replies.last().is_some_and(|reply| reply.commit > self.commits);
@@ -102,12 +105,27 @@ impl Store {
         (flush && self.disk.durable) || uncovered || unwritten()
     }
 
-    /// The operations that write all that the disk was not given yet.
+    /// Whether fsyncs are under way beside which there should be no others: the system tells of an error once, and that may
+    /// be to either.
+    pub(super) fn would_sync_beside_commit(&self) -> bool {
+        self.commit.as_ref().is_some_and(|commit| !commit.syncs.segments.is_empty())
+    }
+
+    /// The same for a commit that would fsync a file of which an fsync is under way.
+    pub(super) fn would_sync_beside_sync(&self) -> bool {
+        let syncs = |number: &u32| match self.segments.get(number) {
+            Some(segment) => !segment.sealed && (self.presses || self.current != Some(*number)),
+            None => false,
+        };
+        self.syncing.as_ref().is_some_and(|syncing| syncing.syncs.segments.iter().any(syncs))
+    }
+
+    /// The operations that write all that the disk was not given yet, or as much of it as one commit writes.
     fn write(&mut self, log: &mut Log, now: Timestamp, last_id: crate::message::MessageId) -> (Vec<Op>, Commit) {
         self.close_chunks(log);
         let mut ops = Vec::new();
-        let mut commit = Commit::new(self.commits, log.end(), self.pending);
-        commit.messages = core::mem::take(&mut self.unwritten);
+        let mut commit = Commit::new(self.commits, self.synced, Pending::default());
+        let (syncs, mut room) = (self.disk.durable || self.presses, WRITTEN_AT_ONCE);
         // Those that may have something to write, or to be sealed: of the others there may be thousands.
         let unsealed = self.segments.iter().rev().take_while(|(_, segment)| !segment.sealed);
         let mut segments: BTreeMap<u32, Vec<u64>> = unsealed.map(|(&number, _)| (number, Vec::new())).collect();
@@ -119,12 +137,16 @@ impl Store {
         for (number, open) in segments {
             let file = FileName::Segment(number);
             let before = ops.len();
-            let seals = self.current != Some(number) && !self.segments[&number].sealed;
             let mut writes = Vec::new();
             for chunk in open {
                 let Some(chunk) = log.chunk(chunk) else { continue };
-                writes.extend(self.write_chunk(chunk, &mut commit.written));
+                if room == 0 && chunk.ungiven().is_some() {
+                    commit.is_partial = true;
+                    break;
+                }
+                writes.extend(self.write_chunk(chunk, &mut commit.written, &mut room));
             }
+            let seals = self.current != Some(number) && !self.segments[&number].sealed && !commit.is_partial;
             if !self.segments[&number].created && !writes.is_empty() {
                 let head = segment::head(self.disk.incarnation, number, now, self.disk.crc);
                 ops.push(Op::Create { file });
@@ -139,14 +161,22 @@ impl Store {
                 ops.push(Op::Write { file, offset: segment.end, data: Data::whole(end) });
                 commit.sealed.push(number);
             }
-            if ops.len() > before && (seals || self.disk.durable) {
+            if ops.len() > before && (seals || syncs) {
                 ops.push(Op::Sync { file });
                 commit.syncs.segments.insert(number);
             }
+            if commit.is_partial {
+                break;
+            }
+        }
+        if !commit.is_partial {
+            (commit.end, commit.pending) = (log.end(), self.pending);
+            commit.messages = core::mem::take(&mut self.unwritten);
+            self.presses = false;
         }
         commit.syncs.marks = self.marks(&commit.syncs.segments, log);
         let tail = log.tail().map(|tail| tail.number);
-        self.open.retain(|&chunk| Some(chunk) == tail);
+        self.open.retain(|&chunk| Some(chunk) == tail || log.chunk(chunk).is_some_and(|it| it.ungiven().is_some()));
         let Self { segments, unneeded, current, .. } = self;
         unneeded.retain(|&number| {
             let stays = segments[&number].created || segments[&number].given_up || Some(number) == *current;
@@ -159,8 +189,9 @@ impl Store {
         (ops, commit)
     }
 
-    fn write_chunk(&self, chunk: &mut Chunk, written: &mut Vec<Mark>) -> Option<Op> {
+    fn write_chunk(&self, chunk: &mut Chunk, written: &mut Vec<Mark>, room: &mut usize) -> Option<Op> {
         let (from, records) = chunk.ungiven()?;
+        *room = room.saturating_sub(records.len());
         let placed = chunk.placed.as_ref()?;
         let (segment, file) = (placed.segment, FileName::Segment(placed.segment));
         let op = if from == 0 {
@@ -252,7 +283,7 @@ impl Store {
                 let Some(placed) = chunk.filter(|placed| placed.segment == *number) else { continue };
                 let upto = mark.end.max(placed.synced);
                 let safe = if upto == 0 { placed.region } else { placed.records_at() + u64::from(upto) };
-                end = end.max(safe);
+                end = if upto == 0 { end } else { end.max(safe) };
                 if Some(mark.chunk) == tail && Some(*number) == self.current || upto < placed.given {
                     limit = limit.min(safe);
                 }
@@ -303,7 +334,7 @@ impl Store {
     fn failed(&mut self, lane: Lane, reason: String, now: Now) {
         let trouble = if lane == Lane::Sync { &mut self.trouble.sync } else { &mut self.trouble.commit };
         let again = trouble.reason.is_some();
-        trouble.reason = Some(reason);
+        (trouble.reason, trouble.probed) = (Some(reason), false);
         if again {
             trouble.retry = Some(now.instant + RETRY);
             self.trouble.refusing |= lane == Lane::Commit;
@@ -358,8 +389,8 @@ impl Topic {
         }
         self.carry_from_disk();
         self.look_at_what_changed(cx.now);
-        self.begin_commit(cx);
         self.begin_sync(cx);
+        self.begin_commit(cx);
         self.begin_reads(cx);
         self.evict();
         self.say_closed(cx);
@@ -402,14 +433,14 @@ impl Topic {
         if !store.wants_commit(&mut self.log, cx.now, flush) {
             return;
         }
-        let failed = store.trouble.commit.reason.is_some() && !store.trouble.said;
-        if store.disk.durable && flush && failed && !store.carry.unwritten {
-            return self.begin_with_journal(cx);
+        let probes = store.trouble.commit.wants_probe() && !store.carry.unwritten;
+        if store.disk.durable && flush && probes {
+            return self.begin_probe(cx);
         }
-        store.trouble.said = false;
+        store.trouble.commit.probed = false;
         store.commits += 1;
         let (mut ops, mut commit) = store.write(&mut self.log, cx.now.timestamp, self.ids.last());
-        if store.disk.durable && flush {
+        if store.disk.durable && flush && !commit.is_partial {
             store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
             commit.flush = self.flush(cx.now, &mut ops);
         }
@@ -422,14 +453,15 @@ impl Topic {
     }
 
     /// The journal alone, before messages that could not be written are tried again: what it says lets files be removed,
-    /// and on a full disk that is what makes room for them.
-    fn begin_with_journal(&mut self, cx: &mut Context<'_>) {
+    /// and on a full disk that is what makes room for them. It is also the answer to what operators have done.
+    fn begin_probe(&mut self, cx: &mut Context<'_>) {
         let mut ops = Vec::new();
         let flush = self.flush(cx.now, &mut ops);
         let Some(store) = &mut self.store else { return };
-        store.trouble.said = true;
-        let mut commit = Commit::new(JOURNAL_ALONE, store.synced, Pending::default());
-        (commit.id, commit.flush) = (store.job(Lane::Commit, ops, cx.out), flush);
+        store.trouble.commit.probed = true;
+        store.replies.iter_mut().for_each(|reply| reply.told = reply.journal);
+        let mut commit = Commit::new(store.commits, store.synced, Pending::default());
+        (commit.id, commit.flush, commit.is_probe) = (store.job(Lane::Commit, ops, cx.out), flush, true);
         store.commit = Some(commit);
     }
 
@@ -440,11 +472,18 @@ impl Topic {
         if store.disk.durable || store.syncing.is_some() || store.trouble.sync.is_waiting(cx.now.instant) {
             return;
         }
+        if store.would_sync_beside_commit() {
+            return;
+        }
         // What is on the medium can give its memory back.
         let is_short = self.budget.used() > self.budget.limit() / 2;
         let log = &mut self.log;
+        // What would be written anew each time that an fsync fails would fill the disk. But a copy is fsynced before the
+        // journal names it.
+        let probes = flush && store.trouble.sync.wants_probe() && store.carry.copies() == 0;
         // What a commit under way writes no fsync can cover yet.
-        let mut unsynced = |chunk: &u64| log.chunk(*chunk).filter(|chunk| chunk.has_unsynced())?.segment();
+        let mut unsynced =
+            |chunk: &u64| log.chunk(*chunk).filter(|chunk| !probes && chunk.has_unsynced())?.segment();
         let hurry = (is_short || store.closing.is_some()) && store.unsynced.iter().any(|it| unsynced(it).is_some());
         let many = store.written >= store.options.sync_every.max(1);
         if !many && !hurry && !flush && store.sync_due.is_none_or(|due| due > cx.now.instant) {
@@ -459,8 +498,10 @@ impl Topic {
         let mut ops: Vec<_> =
             syncs.segments.iter().map(|&number| Op::Sync { file: FileName::Segment(number) }).collect();
         syncs.ops = ops.len();
-        let messages = core::mem::take(&mut store.written);
-        store.sync_due = None;
+        // What was not tried is due still.
+        let messages = if probes { 0 } else { core::mem::take(&mut store.written) };
+        store.sync_due = store.sync_due.filter(|_| probes);
+        store.trouble.sync.probed = probes;
         store.vouch(&syncs, &[], &mut self.log);
         let flush = if flush { self.flush(cx.now, &mut ops) } else { None };
         let Some(store) = &mut self.store else { return };
@@ -519,21 +560,19 @@ impl Topic {
         let was_said = commit.flush.is_some();
         let stays = self.flushed(commit.flush, commit.data_ops, &result, cx.now);
         let Some(store) = &mut self.store else { return };
+        let mut answers = if commit.is_probe && stays { store.answered_by_journal() } else { Vec::new() };
         match result {
             Err(failed) if data_failed || !stays => store.failed(Lane::Commit, failed.reason, cx.now),
-            // The next one is to show whether messages can be written, and answers those who wait for the journal.
-            _ if commit.number == JOURNAL_ALONE && store.wants_commit(&mut self.log, cx.now, false) => {
-                store.journal.urgent = true;
-            }
+            // The next one is to show whether messages can be written.
+            _ if commit.is_probe && store.wants_commit(&mut self.log, cx.now, false) => {}
             _ => store.succeeded(Lane::Commit),
         }
-        let (mut answers, mut refused) = (Vec::new(), Vec::new());
-        if !data_failed && !commit.void {
+        if !data_failed && !commit.void && !commit.is_partial && !commit.is_probe {
             answers = store.answered(commit.number, was_said && stays);
         }
-        if store.trouble.refusing {
-            refused = store.answered(u64::MAX, true);
-        }
+        // What operators have done waits for the journal, unless that cannot be written either.
+        let is_over = was_said && !stays;
+        let refused = if store.trouble.refusing { store.answered(u64::MAX, is_over) } else { Vec::new() };
         store.cover_again();
         let is_shared = answers.iter().any(|(conn, _)| *conn != answers[0].0);
         if store.disk.durable && is_shared {
@@ -566,6 +605,8 @@ impl Topic {
         let Some(store) = &mut self.store else { return };
         match result {
             Err(failed) if data_failed || !journal => store.failed(Lane::Sync, failed.reason, now),
+            // The next one is to show whether messages can be fsynced.
+            _ if store.trouble.sync.probed && !store.unsynced.is_empty() => store.sync_due = Some(now.instant),
             _ => {
                 store.succeeded(Lane::Sync);
                 if store.commit.is_none() && store.messages_given(&mut self.log) {

@@ -77,6 +77,9 @@ pub(super) struct Flush {
     copies: usize,
 }
 
+/// Operations of a checkpoint up to that which gives it its name.
+const RENAMED: usize = 3;
+
 /// A journal may grow by so much before its checkpoint is renewed, however small that is.
 const GROWTH: u64 = 64 * 1024;
 
@@ -208,7 +211,10 @@ impl Topic {
                 journal.checkpoint = flush.length;
             }
         } else {
-            if flush.checkpoint {
+            if flush.checkpoint && failed.is_some_and(|op| op < before + RENAMED) {
+                // There is no file of that name, and the next try makes the unfinished one anew.
+                journal.last = flush.number - 1;
+            } else if flush.checkpoint {
                 journal.obsolete.extend([FileName::Unfinished(flush.number), FileName::Journal(flush.number)]);
             }
             // Somebody may be waiting for it.
@@ -223,7 +229,7 @@ impl Topic {
             let failing = left.next();
             journal.stuck.extend(left.chain(failing));
             let reason = Some(failed.reason.clone());
-            store.trouble.remove = LaneTrouble { reason, retry: Some(now.instant + RETRY) };
+            store.trouble.remove = LaneTrouble { reason, retry: Some(now.instant + RETRY), probed: false };
         } else if journal.stuck.is_empty() {
             store.trouble.remove.reason = None;
         }

@@ -56,6 +56,8 @@ pub(super) struct Store {
     evictable: BTreeSet<u64>,
     /// Chunks of which the journal was not told everything that was handed out before they were placed.
     unsaid: BTreeSet<u64>,
+    /// Memory is full: the next commit makes what it writes stay, whatever the mode.
+    pub(super) presses: bool,
     /// Messages to be written that no commit covers, and those that were since the last fsync beside commits began.
     unwritten: u64,
     written: u64,
@@ -127,9 +129,10 @@ pub(super) struct Pending {
 /// An answer that waits for a commit.
 #[derive(Debug)]
 struct Reply {
-    /// The commit that covers it, and whether that is so only with its journal.
+    /// The commit that covers it, and whether that is so only with its journal; whether a batch under way tells of it.
     commit: u64,
     journal: bool,
+    told: bool,
     conn: ConnId,
     slot: Slot,
 }
@@ -144,8 +147,6 @@ struct Trouble {
     remove: LaneTrouble,
     /// What failed was tried once more in new files, and failed again: publishes are refused.
     refusing: bool,
-    /// Since messages were last tried to be written, the journal was on its own.
-    said: bool,
 }
 
 /// What is wrong with one lane.
@@ -155,11 +156,18 @@ struct LaneTrouble {
     reason: Option<String>,
     /// When to try again.
     retry: Option<Instant>,
+    /// Since messages were last tried, the journal was, on its own.
+    probed: bool,
 }
 
 impl LaneTrouble {
     fn is_waiting(&self, now: Instant) -> bool {
         self.retry.is_some_and(|retry| retry > now)
+    }
+
+    /// Whether the journal should show first that the disk works again.
+    const fn wants_probe(&self) -> bool {
+        self.reason.is_some() && !self.probed
     }
 }
 
@@ -178,6 +186,9 @@ const RETRY: Duration = Duration::from_secs(1);
 const MOMENT: Duration = Duration::from_micros(100);
 /// So many bytes to be written are worth a commit of their own.
 const WORTH_WRITING: usize = 128 * 1024;
+/// So many bytes are one commit, and what is more is the next one, for they are copied under the topic's lock. In tests
+/// few, so that it happens.
+const WRITTEN_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 16 * 1024 * 1024 };
 /// How long a change in a durable topic's channels may wait for the journal.
 const FLUSH: Duration = Duration::from_millis(100);
 
@@ -196,6 +207,7 @@ impl Store {
             carry: Carry::default(),
             evictable: BTreeSet::new(),
             unsaid: BTreeSet::new(),
+            presses: false,
             unwritten: 0,
             written: 0,
             journal: Journal::default(),
@@ -224,6 +236,11 @@ impl Store {
         reason.map_or(Ok(()), Err)
     }
 
+    /// Whether there is no trouble with what is written.
+    fn can_write(&self) -> bool {
+        self.trouble.commit.reason.is_none() && self.trouble.sync.reason.is_none()
+    }
+
     /// Whether what must be written is refused.
     pub(super) const fn refuses(&self) -> bool {
         self.trouble.refusing
@@ -236,9 +253,11 @@ impl Store {
         }
         let Trouble { commit, sync, read, .. } = &self.trouble;
         let no_commit = self.commit.is_none() && self.resting.is_none();
-        let writes = commit.retry.filter(|_| no_commit);
-        let (idle, retry) =
-            if self.disk.durable { (no_commit, commit.retry) } else { (self.syncing.is_none(), sync.retry) };
+        let writes = commit.retry.filter(|_| no_commit && !self.would_sync_beside_sync());
+        let (idle, retry) = match self.disk.durable {
+            true => (no_commit, commit.retry),
+            false => (self.syncing.is_none() && !self.would_sync_beside_commit(), sync.retry),
+        };
         let journal = self.journal.due.filter(|_| self.may_flush());
         let due = [journal, self.sync_due].into_iter().flatten().min();
         let syncs = due.filter(|_| idle).map(|due| retry.map_or(due, |retry| retry.max(due)));
@@ -320,7 +339,7 @@ impl Store {
     /// The next commit to begin covers this answer.
     pub(super) fn answer_later(&mut self, conn: ConnId, slot: Slot, journal: bool) {
         let commit = self.commits + 1;
-        self.replies.push(Reply { commit, journal, conn, slot });
+        self.replies.push(Reply { commit, journal, told: false, conn, slot });
     }
 
     /// A publish goes on in another turn; some of it must be written.
@@ -339,6 +358,11 @@ impl Store {
     fn answered(&mut self, commit: u64, journal: bool) -> Vec<(ConnId, Slot)> {
         let is_it = |reply: &mut Reply| reply.commit <= commit && (journal || !reply.journal);
         self.replies.extract_if(.., is_it).map(|reply| (reply.conn, reply.slot)).collect()
+    }
+
+    /// Takes out who waited for the journal only, which has told of it now.
+    fn answered_by_journal(&mut self) -> Vec<(ConnId, Slot)> {
+        self.replies.extract_if(.., |reply| reply.told).map(|reply| (reply.conn, reply.slot)).collect()
     }
 
     /// Takes out everybody who waits: the topic is deleted.

@@ -31,6 +31,8 @@ pub(super) struct Files {
     jobs: Vec<Running>,
     /// So many operations from now on fail, of the kinds that can; `usize::MAX`: until it is repaired.
     pub(super) failing: usize,
+    /// So many fsyncs of segments fail.
+    pub(super) failing_syncs: usize,
     /// Reads fail too.
     pub(super) failing_reads: bool,
     /// A place of a file that cannot be read.
@@ -84,6 +86,14 @@ impl Files {
             let is_other = |other: &Running| other.job.lane != job.lane || other.job.ops.is_empty();
             let is_alone = job.lane == Lane::Read || job.ops.is_empty() || self.jobs.iter().all(is_other);
             assert!(is_alone, "two jobs that write in lane {:?}", job.lane);
+            // An error is told once, to whichever of two fsyncs.
+            let syncs = |job: &Job, name: FileName| {
+                job.ops.iter().any(|op| matches!(op, Op::Sync { file } if *file == name))
+            };
+            let segments = job.ops.iter().filter_map(|op| if let Op::Sync { file } = op { Some(*file) } else { None });
+            for file in segments.filter(|file| matches!(file, FileName::Segment(_))) {
+                assert!(!self.jobs.iter().any(|other| syncs(&other.job, file)), "two fsyncs of {file:?} at once");
+            }
             self.jobs.push(Running { job, next: 0, loaded: None });
         }
     }
@@ -125,6 +135,10 @@ impl Files {
         let grows = |file| self.is_full && matches!(file, FileName::Segment(_));
         let fails = match op {
             Op::Create { file } | Op::Write { file, .. } => fails || grows(file),
+            Op::Sync { file: FileName::Segment(_) } if self.failing_syncs > 0 => {
+                self.failing_syncs -= usize::from(self.failing_syncs != usize::MAX);
+                true
+            }
             _ => fails,
         };
         match op {

@@ -507,10 +507,10 @@ impl World {
             assert!(recovered.numbers.chunk >= self.largest_chunk, "chunk {} again", recovered.numbers.chunk);
             self.largest_chunk = recovered.numbers.chunk;
         }
-        let is_gap = |problem: &Problem| matches!(problem.what, Trouble::Damaged(_) | Trouble::Unreadable(_));
-        let damage: Vec<_> = recovered.problems.iter().filter(|problem| is_gap(problem)).collect();
+        let is_gap = |problem: &&Problem| matches!(problem.what, Trouble::Damaged(_) | Trouble::Unreadable(_));
+        let damage: Vec<_> = recovered.problems.iter().filter(is_gap).collect();
         assert!(damage.is_empty() || self.files.may_be_damaged, "nothing damaged it: {damage:?}");
-        self.gap |= recovered.problems.iter().any(is_gap) && (!self.durable || !self.flipped.is_empty());
+        self.gap |= !damage.is_empty() && (!self.durable || !self.flipped.is_empty());
         // A number that no file came to have looks like a segment that a journal has let go.
         if recovered.journal.is_none() && !recovered.carried.is_empty() {
             // Nor does anything tell until when it was deferred.
