@@ -440,7 +440,9 @@ impl Topic {
         store.trouble.commit.probed = false;
         store.commits += 1;
         let (mut ops, mut commit) = store.write(&mut self.log, cx.now.timestamp, self.ids.last());
-        if store.disk.durable && flush && !commit.is_partial {
+        // What is in doubt does not carry the journal with it.
+        let is_sure = !commit.is_partial && store.trouble.commit.reason.is_none();
+        if store.disk.durable && flush && is_sure {
             store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
             commit.flush = self.flush(cx.now, &mut ops);
         }
@@ -571,7 +573,7 @@ impl Topic {
             answers = store.answered(commit.number, was_said && stays);
         }
         // What operators have done waits for the journal, unless that cannot be written either.
-        let is_over = was_said && !stays;
+        let is_over = was_said && !stays && !data_failed;
         let refused = if store.trouble.refusing { store.answered(u64::MAX, is_over) } else { Vec::new() };
         store.cover_again();
         let is_shared = answers.iter().any(|(conn, _)| *conn != answers[0].0);

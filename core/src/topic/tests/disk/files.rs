@@ -31,8 +31,9 @@ pub(super) struct Files {
     jobs: Vec<Running>,
     /// So many operations from now on fail, of the kinds that can; `usize::MAX`: until it is repaired.
     pub(super) failing: usize,
-    /// So many fsyncs of segments fail.
+    /// So many fsyncs of segments fail, and those of journals, too.
     pub(super) failing_syncs: usize,
+    pub(super) failing_journals: bool,
     /// Reads fail too.
     pub(super) failing_reads: bool,
     /// A place of a file that cannot be read.
@@ -139,6 +140,7 @@ impl Files {
                 self.failing_syncs -= usize::from(self.failing_syncs != usize::MAX);
                 true
             }
+            Op::Sync { .. } => fails || self.failing_journals,
             _ => fails,
         };
         match op {

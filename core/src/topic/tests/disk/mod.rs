@@ -1,5 +1,6 @@
 //! The topic on a disk: scenarios and properties on a model of one that lies.
 
+mod edges;
 mod faults;
 mod files;
 mod hostile;
