@@ -1,7 +1,8 @@
 //! The bound on queued bytes that all topics of a process share (`--mem-queue-bytes`; rule 14 of storage).
 //!
 //! Chunks of logs are charged when they are allocated and released when they are freed, which happens once for hundreds
-//! of messages, so that one shared counter costs nothing. Past the bound publishes are refused; what was accepted stays.
+//! of messages, so that one shared counter costs nothing. Past the bound each publish waits until the disk has it, and what
+//! cannot go to a disk is refused; what was accepted stays.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -35,6 +36,11 @@ impl Budget {
     /// Whether three quarters are used: then topics that have a disk are to give up their memory, busy or not.
     pub fn is_short(&self) -> bool {
         self.used() > self.limit() / 4 * 3
+    }
+
+    /// Whether hardly anything fits.
+    pub fn is_full(&self) -> bool {
+        self.used() > self.limit() / 16 * 15
     }
 
     /// The limit in bytes.

@@ -32,6 +32,8 @@ const READ_GROWTH: usize = 8;
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
 const CONSUMER_REPLIES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of bodies that a connection may have published and not been answered for before it is not read.
+const OWED_MAX: usize = 4 * 1024 * 1024;
 /// Turns before other tasks get a chance.
 const TURNS: usize = 4;
 /// Capacity that an idle connection may keep in each of its buffers.
@@ -228,10 +230,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         Ok(wrote)
     }
 
-    /// A consumer is always read; others only while they take their replies.
+    /// A consumer is always read; others only while they take their replies, and publish no faster than is written.
     fn may_read(&self) -> bool {
-        let waiting = self.output.waiting();
-        !self.eof && !self.session.is_finished() && (self.subscribed.is_some() || waiting < REPLIES_MAX)
+        let keeps_up = self.output.waiting() < REPLIES_MAX && self.session.owes() < OWED_MAX;
+        !self.eof && !self.session.is_finished() && (self.subscribed.is_some() || keeps_up)
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {

@@ -149,10 +149,24 @@ impl Server {
 
 /// Has topics give up their memory while it is short, for those that nobody calls hold some too.
 async fn relieve(broker: Arc<Broker>) {
+    let mut was_full = false;
     loop {
         tokio::time::sleep(RELIEF).await;
-        if broker.budget().is_short() {
+        let budget = broker.budget();
+        if budget.is_full() && !was_full {
+            tracing::warn!(
+                "MEMORY: {} of the {} bytes of --mem-queue-bytes are used; publishes wait for the disk, and those of \
+                 ephemeral topics are refused",
+                budget.used(),
+                budget.limit()
+            );
+            was_full = true;
+        }
+        if budget.is_short() {
             broker.call_all();
+        } else if was_full {
+            tracing::info!("MEMORY: there is some again");
+            was_full = false;
         }
     }
 }

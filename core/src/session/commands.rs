@@ -70,7 +70,7 @@ impl Session {
     }
 
     pub(super) fn publish(&mut self, op: Op, topic: TopicName, bodies: Bodies, defer: Duration, out: &mut Commands) {
-        let slot = self.replies.expect(op);
+        let slot = self.replies.expect(op, bodies.body_bytes());
         let input = Input::Publish { from: self.conn, slot, bodies, defer };
         out.push_back(Command { target: Target::Topic(topic), input });
     }
@@ -162,7 +162,7 @@ impl Session {
             client: Arc::clone(&self.client),
         };
         self.state = State::Subscribed;
-        let slot = self.replies.expect(Op::Sub);
+        let slot = self.replies.expect(Op::Sub, 0);
         let input = Input::Subscribe { conn: self.conn, slot, channel, consumer };
         out.push_back(Command { target: Target::Topic(topic), input });
         Ok(())
@@ -171,7 +171,7 @@ impl Session {
     fn close(&mut self, out: &mut Commands) -> Result<(), Fatal<'static>> {
         self.demand(Op::Cls, self.state == State::Subscribed)?;
         self.state = State::Closing;
-        let slot = self.replies.expect(Op::Cls);
+        let slot = self.replies.expect(Op::Cls, 0);
         self.tell(Input::Close { conn: self.conn, slot }, out);
         Ok(())
     }

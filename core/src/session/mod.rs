@@ -212,10 +212,16 @@ impl Session {
         self.finished || matches!(self.reading, Reading::Ended) && self.replies.is_empty()
     }
 
-    /// How many replies and failures have not gone out; there may be thousands after one read. The driver stops
-    /// reading while they are too many.
-    pub fn awaits(&self) -> usize {
+    /// How many replies and failures have not gone out.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub(crate) fn awaits(&self) -> usize {
         self.replies.len()
+    }
+
+    /// Bytes of bodies whose publish is not answered. While that is much, whoever sends them is not read, so that memory is
+    /// not taken faster than it can be had.
+    pub const fn owes(&self) -> usize {
+        self.replies.owed()
     }
 
     /// How far the connection is, for stats.

@@ -21,6 +21,8 @@ pub(super) struct Replies {
     failures: VecDeque<Failure>,
     /// SUB's reply is still among `slots`.
     subscribing: bool,
+    /// Bytes of bodies whose publish is not answered.
+    owed: usize,
     /// Message frames that came meanwhile.
     held: Vec<u8>,
     /// Bytes of message frames sent since this was last asked for.
@@ -29,7 +31,8 @@ pub(super) struct Replies {
 
 #[derive(Debug)]
 enum Reply {
-    Awaited(Op),
+    /// The answer to a command, with so many bytes of bodies.
+    Awaited(Op, usize),
     Ok,
     Subscribed,
     CloseWait,
@@ -47,11 +50,18 @@ struct Failure {
 }
 
 impl Replies {
-    /// A slot for the reply to a command that a topic will answer.
+    /// A slot for the reply to a command that a topic will answer, which brings so many bytes of bodies.
     #[inline]
-    pub(super) fn expect(&mut self, op: Op) -> Slot {
+    pub(super) fn expect(&mut self, op: Op, bytes: usize) -> Slot {
         self.subscribing |= op == Op::Sub;
-        self.push(Reply::Awaited(op))
+        self.owed += bytes;
+        self.push(Reply::Awaited(op, bytes))
+    }
+
+    /// Bytes of bodies whose publish is not answered.
+    #[inline]
+    pub(super) const fn owed(&self) -> usize {
+        self.owed
     }
 
     /// A reply that is known already.
@@ -84,6 +94,7 @@ impl Replies {
     }
 
     /// How many replies and failures wait here.
+    #[cfg(any(test, feature = "fuzz"))]
     pub(super) fn len(&self) -> usize {
         self.slots.len() + self.failures.len()
     }
@@ -98,7 +109,8 @@ impl Replies {
     #[inline]
     pub(super) fn answer(&mut self, slot: Slot, result: &Result<(), Refusal>) -> bool {
         let Some(index) = self.index(slot) else { return false };
-        let Reply::Awaited(op) = self.slots[index] else { return false };
+        let Reply::Awaited(op, bytes) = self.slots[index] else { return false };
+        self.owed -= bytes;
         self.slots[index] = match result {
             Ok(()) => match op {
                 Op::Sub => Reply::Subscribed,
@@ -127,7 +139,7 @@ impl Replies {
     pub(super) fn send(&mut self, out: &mut Vec<u8>) {
         while let Some(reply) = self.slots.front() {
             match reply {
-                Reply::Awaited(_) | Reply::Fatal(_) => return,
+                Reply::Awaited(..) | Reply::Fatal(_) => return,
                 Reply::Ok => out.extend_from_slice(frame::OK),
                 Reply::Subscribed => {
                     out.extend_from_slice(frame::OK);
@@ -204,7 +216,9 @@ impl Replies {
         assert!(places.iter().all(Option::is_some), "a failure waits for a reply that is out");
         assert!(places.is_sorted(), "failures are out of order");
         assert!(self.held.is_empty() || self.subscribing, "frames are held for no reason");
-        let waits = |reply: &&Reply| matches!(reply, Reply::Awaited(Op::Sub) | Reply::Subscribed);
+        let owed = |reply: &Reply| if let Reply::Awaited(_, bytes) = reply { *bytes } else { 0 };
+        assert_eq!(self.owed, self.slots.iter().map(owed).sum::<usize>(), "what is owed is counted");
+        let waits = |reply: &&Reply| matches!(reply, Reply::Awaited(Op::Sub, _) | Reply::Subscribed);
         let waiting = self.slots.iter().filter(waits).count();
         assert!(waiting == usize::from(self.subscribing) || self.has_fatal(), "frames wait for a reply that is out");
     }
