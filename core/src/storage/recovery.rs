@@ -64,6 +64,8 @@ pub struct Recovery {
     late: BTreeMap<Place, Late>,
     /// Segments with smaller numbers than this had all their chunks when the journal was written.
     told: u32,
+    /// The newest journal that an earlier start has set aside.
+    set_aside: Option<u32>,
     wanted: Option<(Step, Piece)>,
     /// The piece that what is wanted is a page of.
     salvage: Option<Salvage>,
@@ -103,7 +105,7 @@ impl Recovery {
 
     fn among(holes: Holes, incarnation: u64, sizes: BTreeMap<FileName, u64>, crc: Crc) -> Self {
         let (mut journals, mut segments, mut obsolete) = (Vec::new(), VecDeque::new(), Vec::new());
-        let mut last_journal = 0;
+        let (mut last_journal, mut set_aside) = (0, None);
         let mut numbers = Numbers { seq: 1, chunk: 0, segment: 0, incarnation: Incarnation(1), id: MessageId([0; 16]) };
         for &file in sizes.keys() {
             match file {
@@ -117,6 +119,10 @@ impl Recovery {
                 }
                 FileName::Unfinished(number) => {
                     obsolete.push(file);
+                    last_journal = last_journal.max(number);
+                }
+                FileName::SetAside(number) => {
+                    set_aside = set_aside.max(Some(number));
                     last_journal = last_journal.max(number);
                 }
             }
@@ -155,6 +161,7 @@ impl Recovery {
             placed: None,
             late: BTreeMap::new(),
             told: 0,
+            set_aside,
             wanted,
             salvage: None,
             holes,
@@ -584,12 +591,13 @@ impl Recovery {
     }
 
     /// Whether all is known that was ever said of who needs what. If there is no journal, there may never have been one:
-    /// then nothing was removed yet.
+    /// then nothing was removed yet. The start that set one aside may have come to its end before it wrote a new one.
     fn knows_all(&self) -> bool {
         let is_journal = |file: &FileName| matches!(file, FileName::Journal(_));
         let segments = self.sizes.keys().filter(|file| matches!(file, FileName::Segment(_))).count();
         let are_all_there = segments as u64 + 1 >= u64::from(self.found.numbers.segment);
-        let is_whole = !self.is_partial && !self.found.unreadable.iter().any(is_journal);
+        let is_newest = self.set_aside <= self.found.journal;
+        let is_whole = !self.is_partial && is_newest && !self.found.unreadable.iter().any(is_journal);
         is_whole && (self.found.journal.is_some() || are_all_there)
     }
 
