@@ -149,10 +149,11 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     let path = |file: FileName| format!("{directory}/{}", file.name());
     let mut files = Vec::new();
     for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
-        match (FileName::parse(&name), length) {
-            (Some(file), Some(length)) => files.push((file, length)),
-            _ => tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone"),
+        let file = FileName::parse(&name).zip(length);
+        if matches!(file, None | Some((FileName::SetAside(_), _))) {
+            tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone");
         }
+        files.extend(file);
     }
     let mut syncs: Vec<_> = files.iter().map(|&(file, _)| Op::Sync(path(file))).collect();
     syncs.push(Op::SyncDir(directory.clone()));

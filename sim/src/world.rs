@@ -49,7 +49,8 @@ pub struct Plan {
 
 /// The longest that a packet takes on a healthy link of a world.
 pub const LATENCY: Duration = Duration::from_millis(5);
-/// After healing, everything has drained by then.
+/// After healing, everything has drained by then, not counting the work: a consumer may hear nothing of the end of its
+/// nsqd, and waits for a minute and a half before it makes a new connection.
 const DRAINED: Duration = Duration::from_secs(180);
 /// An nsqd that is started serves by then.
 const STARTED: Duration = Duration::from_secs(20);
@@ -87,6 +88,12 @@ impl Plan {
             },
             keeping: Keeping::draw(random),
         }
+    }
+
+    /// The longest that a channel's only consumer, with a RDY of 1, works on all that is published to a topic.
+    fn work(&self) -> Duration {
+        let messages = self.producers * self.producer.messages;
+        (self.consumer.work + 2 * LATENCY) * messages as u32
     }
 }
 
@@ -184,7 +191,7 @@ impl World {
         within(4 * DRAINED, || self.producing().then(|| "the producers do not come to an end".into())).await;
         self.sim.note("calm");
         self.signals.calm_down();
-        within(DRAINED, || self.nsqd.undrained()).await;
+        within(DRAINED + self.plan.work(), || self.nsqd.undrained()).await;
         // What was drained at the server may still be on its way to the ledger.
         sleep(Duration::from_secs(2)).await;
     }

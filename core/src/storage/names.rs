@@ -23,6 +23,8 @@ pub enum FileName {
     Journal(u32),
     /// A journal that was being made.
     Unfinished(u32),
+    /// A journal that was set aside. It is not read, but tells that there was one.
+    SetAside(u32),
 }
 
 /// The name of a topic's directory.
@@ -62,6 +64,7 @@ impl FileName {
             Self::Segment(number) => format!("{number:08x}.log"),
             Self::Journal(number) => format!("{number:08x}.journal"),
             Self::Unfinished(number) => format!("{number:08x}.journal.tmp"),
+            Self::SetAside(number) => format!("{number:08x}.journal{UNREADABLE}"),
         }
     }
 
@@ -76,6 +79,7 @@ impl FileName {
             "log" => Self::Segment(number),
             "journal" => Self::Journal(number),
             "journal.tmp" => Self::Unfinished(number),
+            "journal.unreadable" => Self::SetAside(number),
             _ => return None,
         };
         (file.name() == name).then_some(file)
@@ -113,9 +117,11 @@ mod tests {
 
     #[test]
     fn files_are_known_by_their_names() {
-        for file in [FileName::Segment(7), FileName::Journal(0x7fff_ffff), FileName::Unfinished(0)] {
+        let (journal, aside) = (FileName::Journal(0x7fff_ffff), FileName::SetAside(0x7fff_ffff));
+        for file in [FileName::Segment(7), journal, FileName::Unfinished(0), aside] {
             assert_eq!(FileName::parse(&file.name()), Some(file));
         }
+        assert_eq!(aside.name(), journal.name() + UNREADABLE);
         for strange in ["7.log", "0000000G.log", "00000007.LOG", "0000000A.log", "00000007.log.bad", "00000007"] {
             assert_eq!(FileName::parse(strange), None, "{strange}");
         }

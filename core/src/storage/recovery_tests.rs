@@ -2,7 +2,7 @@
 
 use super::journal::{self, Batch, Entry, FreshRange, Incarnation, Numbers, Place, Position, Safe};
 use super::names::FileName;
-use super::record::{DEFERRED, HEADER, Header, seal};
+use super::record::{CARRIED, DEFERRED, HEADER, Header, seal};
 use super::recovered::{Channel, Due, Out, Problem, Recovered, Trouble};
 use super::recovery::{Piece, Recovery};
 use super::segment::{self, Region};
@@ -11,6 +11,7 @@ use crate::message::MessageId;
 use crate::name::ChannelName;
 use crate::time::Timestamp;
 use alloc::collections::BTreeMap;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ops::Range;
 use proptest::prelude::*;
@@ -462,6 +463,41 @@ fn half_a_journal_is_none() {
     files.get_mut(&file).unwrap().resize(2 * PAGE, 0);
     let (recovered, _) = recover_but(&files, file, 1);
     assert_eq!((recovered.journal, &recovered.unreadable[..]), (None, &[file, FileName::Journal(1)][..]));
+}
+
+/// Seed 282 of the simulation `pages_that_cannot_be_read_cost_what_is_in_them`.
+#[test]
+fn a_journal_that_was_set_aside_is_missed_until_there_is_a_newer_one() {
+    // A copy, or a message that was deferred in memory: only the journal tells who needs it.
+    let mut bytes = segment(1, &[], 1, false, false);
+    bytes.extend(segment::region_head(1, 1, RECORD, slow_crc));
+    let mut record = Vec::new();
+    Header { flags: CARRIED, payload: 26, seq: 1, sum: 0 }.write(&mut record);
+    record.extend_from_slice(&[0; 26]);
+    seal(&mut record, slow_crc);
+    bytes.extend(record);
+    let journal = |number| {
+        let mut bytes = journal::head(TOPIC, number, slow_crc).to_vec();
+        let mut batch = Batch::default();
+        batch.push(&Entry::Topic { paused: false, fan: position(1, 0) });
+        bytes.extend(batch.finish(slow_crc));
+        (FileName::Journal(number), bytes)
+    };
+    let aside = |number| (FileName::SetAside(number), Vec::new());
+    for (journals, is_missed, last) in [
+        (vec![], false, 0),
+        (vec![journal(1)], false, 1),
+        (vec![aside(2)], true, 2),
+        (vec![aside(2), journal(1)], true, 2),
+        (vec![aside(2), journal(3)], false, 3),
+    ] {
+        let mut files: Files = journals.into_iter().collect();
+        files.insert(FileName::Segment(1), bytes.clone());
+        let recovered = recover(&files);
+        let expected = is_missed.then_some(position(1, 0).place);
+        assert_eq!(recovered.carried, expected.into_iter().collect::<Vec<_>>(), "{:?}", files.keys());
+        assert_eq!((recovered.last_journal, &recovered.problems[..]), (last, &[][..]));
+    }
 }
 
 #[test]

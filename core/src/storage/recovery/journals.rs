@@ -113,12 +113,13 @@ impl Recovery {
     }
 
     /// Whether all is known that was ever said of who needs what. If there is no journal, there may never have been one:
-    /// then nothing was removed yet.
+    /// then nothing was removed yet. The start that set one aside may have come to its end before it wrote a new one.
     pub(super) fn knows_all(&self) -> bool {
         let is_journal = |file: &FileName| matches!(file, FileName::Journal(_));
         let segments = self.sizes.keys().filter(|file| matches!(file, FileName::Segment(_))).count();
         let are_all_there = segments as u64 + 1 >= u64::from(self.found.numbers.segment);
-        let is_whole = !self.is_partial && !self.found.unreadable.iter().any(is_journal);
+        let is_newest = self.set_aside <= self.found.journal;
+        let is_whole = !self.is_partial && is_newest && !self.found.unreadable.iter().any(is_journal);
         is_whole && (self.found.journal.is_some() || are_all_there)
     }
 

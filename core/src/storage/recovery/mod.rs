@@ -66,6 +66,8 @@ pub struct Recovery {
     late: BTreeMap<Place, Late>,
     /// Segments with smaller numbers than this had all their chunks when the journal was written.
     told: u32,
+    /// The newest journal that an earlier start has set aside.
+    set_aside: Option<u32>,
     wanted: Option<(Step, Piece)>,
     /// The piece that what is wanted is a page of.
     salvage: Option<Salvage>,
@@ -105,7 +107,7 @@ impl Recovery {
 
     fn among(holes: Holes, incarnation: u64, sizes: BTreeMap<FileName, u64>, crc: Crc) -> Self {
         let (mut journals, mut segments, mut obsolete) = (Vec::new(), VecDeque::new(), Vec::new());
-        let mut last_journal = 0;
+        let (mut last_journal, mut set_aside) = (0, None);
         let mut numbers = Numbers { seq: 1, chunk: 0, segment: 0, incarnation: Incarnation(1), id: MessageId([0; 16]) };
         for &file in sizes.keys() {
             match file {
@@ -119,6 +121,10 @@ impl Recovery {
                 }
                 FileName::Unfinished(number) => {
                     obsolete.push(file);
+                    last_journal = last_journal.max(number);
+                }
+                FileName::SetAside(number) => {
+                    set_aside = set_aside.max(Some(number));
                     last_journal = last_journal.max(number);
                 }
             }
@@ -157,6 +163,7 @@ impl Recovery {
             placed: None,
             late: BTreeMap::new(),
             told: 0,
+            set_aside,
             wanted,
             salvage: None,
             holes,
