@@ -1,9 +1,10 @@
 //! Go's flag syntax over a table: every program declares its options once with [`options!`](crate::options); parsing,
 //! the usage text, config keys and `GET /config/:opt` all come from that list.
-//! In come the words of the command line, out come the filled struct and the names that were given, or the way to stop.
+//! In come the words of the command line and a config file, out come the filled struct and the names that were given, or the way to stop.
 //! The rule: what an operator types for upstream works here, to the error texts and exit codes
 //! (spec: http_flags_tools §3.0).
 
+pub mod config_file;
 pub mod syntax;
 mod value;
 
@@ -107,8 +108,10 @@ macro_rules! options {
 pub struct Parsed<T> {
     /// The defaults, changed by the flags that were given.
     pub options: T,
-    /// Names of the flags that were given.
+    /// Names of the flags that were given, there or in the config file.
     pub given: Vec<&'static str>,
+    /// What was said and means nothing, a sentence each.
+    pub ignored: Vec<String>,
 }
 
 /// A command line that ends the program.
@@ -144,7 +147,7 @@ pub fn parse<T: Clone>(
     defaults: T,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<T>, Stop> {
-    let mut parsed = Parsed { options: defaults.clone(), given: Vec::new() };
+    let mut parsed = Parsed { options: defaults.clone(), given: Vec::new(), ignored: Vec::new() };
     let mut args = args.into_iter();
     let result = loop {
         match parse_one(flags, &mut parsed, &mut args) {
@@ -240,11 +243,11 @@ pub fn config_values<T: Clone>(flags: &[Flag<T>], options: &T) -> BTreeMap<&'sta
     flags.iter().filter_map(|flag| Some((flag.key?, (flag.value)(&mut options).config()))).collect()
 }
 
-/// One sentence for each flag given that asks for what has no effect. False, zero and empty ask for nothing.
+/// One sentence for all that was given and has no effect: words, and flags that ask for something. False, zero and empty ask for nothing.
 pub fn warnings<T: Clone>(flags: &[Flag<T>], parsed: &Parsed<T>) -> Vec<String> {
     let mut options = parsed.options.clone();
     let mut asks = |flag: &&Flag<T>| parsed.given.contains(&flag.name) && (flag.value)(&mut options).shown().is_some();
-    let mut warnings = Vec::new();
+    let mut warnings = parsed.ignored.clone();
     for flag in flags.iter().filter(&mut asks) {
         match flag.effect {
             Effect::Works => {}

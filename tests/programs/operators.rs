@@ -1,0 +1,51 @@
+//! The daemons as operators handle them: config files, odd command lines, signals.
+
+use crate::program::{Program, answer};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The daemon `name` on free ports, with `flags` behind.
+fn daemon(name: &str, dir: &Path, flags: &[&str]) -> Program {
+    let program = if name == "nsqd" { env!("CARGO_BIN_EXE_nsqd") } else { env!("CARGO_BIN_EXE_nsqlookupd") };
+    let mut command = Command::new(program);
+    command.args(["-tcp-address=127.0.0.1:0", "-http-address=127.0.0.1:0"]).args(flags);
+    Program::start(command, dir)
+}
+
+/// The text of the line with which a daemon that cannot start ends.
+fn fatal(mut program: Program) -> String {
+    assert_eq!(program.status(), 1, "{}", program.stderr());
+    let log = program.stderr();
+    let last = log.lines().last().unwrap_or_default();
+    last.split_once(" FATAL: ").unwrap_or_else(|| panic!("{log}")).1.to_owned()
+}
+
+#[test]
+fn a_config_file_is_read_and_one_that_cannot_be_is_fatal() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("good"), "max_rdy_count = 7\nlog_prefix = 'x '\nsnapy = true\n").unwrap();
+    let mut nsqd = daemon("nsqd", dir.path(), &["--config=good"]);
+    let (_, web) = nsqd.addresses();
+    assert_eq!(answer("GET", &web, "/config/max_rdy_count", "").unwrap(), (200, "7".into()));
+    assert!(nsqd.stderr().lines().all(|line| line.starts_with("x ")), "{}", nsqd.stderr());
+    assert!(nsqd.stderr().contains("WARNING: good: snapy is no key and has no effect"), "{}", nsqd.stderr());
+    for name in ["nsqd", "nsqlookupd"] {
+        let why = fatal(daemon(name, dir.path(), &["--config=none"]));
+        assert_eq!(why, "failed to load config file none - open none: no such file or directory");
+    }
+}
+
+#[test]
+fn what_a_config_file_asks_for_is_not_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("data")).unwrap();
+    for (text, why) in [
+        ("tls_required = true", "cannot require TLS client connections without TLS key and cert"),
+        ("auth_http_addresses = ['a:1']", "cannot ask --auth-http-address: this build does not support AUTH yet"),
+    ] {
+        fs::write(dir.path().join("config"), text).unwrap();
+        let nsqd = daemon("nsqd", dir.path(), &["--config=config", "--data-path=data"]);
+        assert_eq!(fatal(nsqd), format!("failed to instantiate nsqd - {why}"));
+    }
+}
