@@ -8,6 +8,7 @@
 use crate::disk::{Disk, Found, Op, Outcome};
 use crate::storage::{DELETED, Stored, crc, discard};
 use nsq_core::name::TopicName;
+use nsq_core::storage::diskqueue;
 use nsq_core::storage::names::{self, FileName, TOPICS, UNREADABLE};
 use nsq_core::storage::recovered::{Recovered, Trouble};
 use nsq_core::storage::recovery::Recovery;
@@ -22,6 +23,8 @@ const AT_ONCE: usize = 8;
 /// So often is tried what cannot be read, and with such a pause: what is given up is given up for good.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
+/// More than upstream writes into a queue's metadata file.
+const META_MAX: usize = 256;
 
 /// Reads all topics' directories. Of several of one name the newest counts: it could only be made when the others had
 /// been deleted, or set aside.
@@ -86,6 +89,27 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
         }
     }
     Ok(stored)
+}
+
+/// Tells of messages that upstream's nsqd has left in the data directory: whoever thinks that they are served has to hear
+/// that they are not.
+pub(crate) async fn tell_of_foreign(disk: &dyn Disk) {
+    let found = patiently(disk, Op::List(String::new())).await.map_or_else(|_| Vec::new(), Outcome::list);
+    for Found { name, length } in found {
+        let (Some((topic, channel)), Some(_)) = (diskqueue::owner(&name), length) else { continue };
+        let content = patiently(disk, Op::Read(name.clone(), 0, META_MAX)).await.map(Outcome::content);
+        let count = match content.ok().and_then(|content| diskqueue::depth(&content)) {
+            Some(0) => continue,
+            Some(count) => count.to_string(),
+            None => "an unknown number of".to_owned(),
+        };
+        let of =
+            channel.map_or_else(|| format!("TOPIC({topic})"), |channel| format!("TOPIC({topic}): CHANNEL({channel})"));
+        tracing::error!(
+            "{of}: {count} messages in files of another nsqd ({name}) are not read by this version; drain them with the \
+             nsqd that wrote them"
+        );
+    }
 }
 
 /// Does an operation again if it fails, for a failure may pass.

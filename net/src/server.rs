@@ -69,6 +69,7 @@ impl Server {
     /// If `nsqd.dat` cannot be read, or the list of topics that have messages on disk.
     pub async fn start(listeners: Listeners, config: Config, env: Env) -> io::Result<Self> {
         let topics = metadata::load(&*env.disk).await?;
+        recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
         if let Err(error) = broker.storage.reserve.make().await {

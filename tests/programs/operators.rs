@@ -49,3 +49,25 @@ fn what_a_config_file_asks_for_is_not_left_out() {
         assert_eq!(fatal(nsqd), format!("failed to instantiate nsqd - {why}"));
     }
 }
+
+#[test]
+fn messages_that_another_nsqd_has_left_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, content: &str| fs::write(dir.path().join(name), content).unwrap();
+    write("t.diskqueue.meta.dat", "0\n0,0\n0,0\n");
+    write("t:c.diskqueue.meta.dat", "10\n0,0\n0,400\n");
+    write("u.diskqueue.meta.dat", "garbage");
+    let mut nsqd = daemon("nsqd", dir.path(), &[]);
+    let (_, web) = nsqd.addresses();
+    nsqd.wait_for("answer to /ping", |_| answer("GET", &web, "/ping", "").ok());
+    let log = nsqd.stderr();
+    let errors: Vec<_> = log.lines().filter_map(|line| line.split_once(" ERROR: ")).map(|(_, text)| text).collect();
+    let rest = "are not read by this version; drain them with the nsqd that wrote them";
+    assert_eq!(
+        errors,
+        [
+            format!("TOPIC(t): CHANNEL(c): 10 messages in files of another nsqd (t:c.diskqueue.meta.dat) {rest}"),
+            format!("TOPIC(u): an unknown number of messages in files of another nsqd (u.diskqueue.meta.dat) {rest}"),
+        ]
+    );
+}
