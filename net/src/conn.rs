@@ -2,7 +2,8 @@
 //!
 //! Each turn takes what topics left in the outbox, writes, reads once, and submits all commands read, one lock for each
 //! run of commands for one topic. A write that would block never stops the reads: what a consumer finishes must not wait
-//! behind what it is sent. Frames leave as soon as there is nothing more to batch.
+//! behind what it is sent. Nor does a write that fails: a peer that has gone may have finished much before it went, and
+//! all that has arrived counts. Frames leave as soon as there is nothing more to batch.
 
 use crate::broker::{Broker, ConnShared};
 use crate::linger::linger;
@@ -85,6 +86,8 @@ struct Conn<S> {
     publishing: Option<Publishing>,
     subscribed: Option<Arc<SharedTopic>>,
     eof: bool,
+    /// A write has failed: the peer is read to its end, and what would be said to it is for nobody.
+    deaf: bool,
     /// Bytes that the next read takes at most.
     read: usize,
     /// When the timer fires, and since when the peer takes nothing.
@@ -126,6 +129,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             publishing: None,
             subscribed: None,
             eof: false,
+            deaf: false,
             read: READ_MIN,
             armed: None,
             blocked: None,
@@ -164,7 +168,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             Taken::Nothing => {}
             Taken::Closed => return Poll::Ready(Err(io::Error::other("nsqd is exiting"))),
         }
-        worked |= self.poll_write(cx)?;
+        worked |= self.poll_write(cx);
         if self.session.is_finished() && self.output.is_empty() {
             return Poll::Ready(Ok(Turn::Ended));
         }
@@ -211,21 +215,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         self.output.append(|bytes| session.write(now, events, frames, bytes));
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.deaf {
+            self.output.discard();
+            return false;
+        }
         let mut wrote = false;
         while !self.output.is_empty() {
             let Poll::Ready(written) = self.output.poll_write(cx, Pin::new(&mut self.stream)) else {
                 self.blocked.get_or_insert_with(|| self.broker.now().instant);
                 break;
             };
-            self.room += written?;
             self.blocked = None;
             wrote = true;
+            match written {
+                Ok(room) => self.room += room,
+                Err(error) => {
+                    self.go_deaf(&error);
+                    return true;
+                }
+            }
         }
         if self.room >= ROOM {
             self.give_room();
         }
-        Ok(wrote)
+        wrote
+    }
+
+    /// What is handed out from now on would only have to come back.
+    fn go_deaf(&mut self, error: &io::Error) {
+        tracing::debug!("client {:?} takes nothing any more - {error}", self.id);
+        self.submit_to_subscribed(Input::Ready { conn: self.id, count: 0 });
+        self.deaf = true;
+        self.deliver();
     }
 
     /// A consumer is always read; others only while they take their replies.
@@ -276,6 +298,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         self.batch.push_back(first);
         while let Some(next) = self.commands.pop_front_if(|next| next.target == Target::Subscribed) {
             self.batch.push_back(next.input);
+        }
+        if self.deaf {
+            self.batch.retain(|input| !matches!(input, Input::Ready { .. }));
         }
         if self.room > 0 {
             self.batch.push_back(Input::Room { conn: self.id, bytes: std::mem::take(&mut self.room) });
