@@ -160,8 +160,13 @@ struct Unread {
 
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
-        Self { why: error.to_string(), keeps_its_name: false }
+        // Files of another user, say: whoever has copied them can put that right.
+        Self { why: error.to_string(), keeps_its_name: is_denied(&error) }
     }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
@@ -180,6 +185,9 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;
+        if let Some(error) = read.as_ref().err().filter(|error| is_denied(error)) {
+            return Err(Unread { why: format!("{}: {error}", piece.file.name()), keeps_its_name: true });
+        }
         recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
     }
     let recovered = recovery.finish();
