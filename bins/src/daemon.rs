@@ -128,8 +128,12 @@ pub fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// From the return of this function on, neither signal kills the process.
+/// From the return of this function on, neither signal kills the process, and those that mean nothing here do nothing.
 fn stopped() -> io::Result<impl Future<Output = ()>> {
+    for meaningless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        // Once somebody has listened to a signal, it does not kill.
+        drop(signal(meaningless)?);
+    }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

@@ -106,7 +106,7 @@ impl Server {
         &self.broker
     }
 
-    /// Ends in order; returns how many messages could not be written, and are lost.
+    /// Ends in order; returns how many messages were to be on disk, could not be written, and are lost.
     pub async fn stop(mut self) -> u64 {
         // The tasks that accept, and the peers, who say nothing about it.
         self.tasks.drain(..).for_each(|task| task.abort());
@@ -138,11 +138,17 @@ impl Server {
             let mut lost = 0;
             // What one that has panicked had is not known.
             let _ = topic.look(|topic| topic.at_risk(false, |_, _| lost += 1));
-            if lost > 0 {
-                let why = failed.get(topic.name()).map_or("an ephemeral topic is in memory only", |why| why);
-                tracing::warn!("TOPIC({}): lost {lost} messages: {why}", topic.name());
+            match failed.get(topic.name()) {
+                _ if lost == 0 => {}
+                Some(why) => {
+                    tracing::error!("TOPIC({}): lost {lost} messages: {why}", topic.name());
+                    total += lost;
+                }
+                None => tracing::warn!(
+                    "TOPIC({}): lost {lost} messages: an ephemeral topic is in memory only",
+                    topic.name()
+                ),
             }
-            total += lost;
         }
         total
     }

@@ -1,6 +1,7 @@
 //! The daemons as operators handle them: config files, odd command lines, signals.
 
 use crate::program::{Program, answer};
+use rustix::process::Signal;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -47,6 +48,22 @@ fn what_a_config_file_asks_for_is_not_left_out() {
         fs::write(dir.path().join("config"), text).unwrap();
         let nsqd = daemon("nsqd", dir.path(), &["--config=config", "--data-path=data"]);
         assert_eq!(fatal(nsqd), format!("failed to instantiate nsqd - {why}"));
+    }
+}
+
+#[test]
+fn signals_that_mean_nothing_do_nothing() {
+    for name in ["nsqd", "nsqlookupd"] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut program = daemon(name, dir.path(), &[]);
+        let (_, web) = program.addresses();
+        program.wait_for("answer to /ping", |_| answer("GET", &web, "/ping", "").ok());
+        program.signal(Signal::USR1);
+        program.signal(Signal::USR2);
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        assert_eq!(answer("GET", &web, "/ping", "").unwrap(), (200, "OK".into()), "{}", program.stderr());
+        program.signal(Signal::TERM);
+        assert_eq!(program.status(), 0);
     }
 }
 
