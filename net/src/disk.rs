@@ -22,6 +22,11 @@ mod host;
 use files::Files;
 
 /// One operation.
+/// Too many open files in the whole system, and in this process; the same numbers on every Unix.
+pub(crate) const ENFILE: i32 = 23;
+/// See [`ENFILE`].
+pub(crate) const EMFILE: i32 = 24;
+
 #[derive(Clone, Debug)]
 pub enum Op {
     /// Makes the file, empty; what there was of that name is gone.
