@@ -61,6 +61,8 @@ pub struct Server {
 const GRACE: Duration = Duration::from_secs(2);
 /// How often is seen whether memory is short.
 const RELIEF: Duration = Duration::from_secs(1);
+/// How often is seen whether the reserve is whole.
+const RESERVE: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Reads `nsqd.dat` and all topics, writes the former anew, and serves.
@@ -72,11 +74,7 @@ impl Server {
         recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
-        if let Err(error) = broker.storage.reserve.make().await {
-            tracing::warn!(
-                "DISK: no room is kept for what makes room - {error}; nothing can be written until there is some"
-            );
-        }
+        broker.storage.keep_reserve().await;
         broker.call_all();
         broker.lookups.configure(Some(config.lookupd_tcp_addresses));
         metadata::save(&broker).await;
@@ -85,6 +83,7 @@ impl Server {
         let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
             tokio::spawn(relieve(Arc::clone(&broker))),
+            tokio::spawn(keep_reserve(Arc::clone(&broker))),
             tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
             tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting), config.http_client)),
             tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
@@ -161,6 +160,14 @@ async fn relieve(broker: Arc<Broker>) {
         if broker.budget().is_short() {
             broker.call_all();
         }
+    }
+}
+
+/// Makes the reserve whole when it was spent, or when there was no room for it.
+async fn keep_reserve(broker: Arc<Broker>) {
+    loop {
+        tokio::time::sleep(RESERVE).await;
+        broker.storage.keep_reserve().await;
     }
 }
 

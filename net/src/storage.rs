@@ -7,7 +7,7 @@
 use crate::broker::Broker;
 use crate::disk::{Content, Disk, Op as PortOp, Outcome};
 use crate::durable::Durable;
-use crate::reserve::Reserve;
+use crate::reserve::{self, Reserve};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::topics::SharedTopic;
 use nsq_core::name::TopicName;
@@ -103,13 +103,20 @@ impl Storage {
         &self.durable
     }
 
-    /// Whoever it is has met trouble with the disk, or none any more.
+    /// Makes the reserve whole if it is not; whether that can be done is reported.
+    pub(crate) async fn keep_reserve(&self) {
+        let made = self.reserve.make().await.map_err(|error| reserve::explain(&error));
+        self.report(reserve::FILE, made.as_ref().copied().map_err(String::as_str));
+    }
+
+    /// Whoever it is has met trouble with the disk, or none any more. The same trouble is told once.
     pub(crate) fn report(&self, who: &str, trouble: Result<(), &str>) {
         let mut troubles = lock(&self.troubles);
         match trouble {
             Err(reason) => {
-                tracing::error!("DISK: {who}: {reason}");
-                troubles.insert(who.to_owned(), reason.to_owned());
+                if troubles.insert(who.to_owned(), reason.to_owned()).is_none_or(|before| before != reason) {
+                    tracing::error!("DISK: {who}: {reason}");
+                }
             }
             Ok(()) => {
                 if troubles.remove(who).is_some() {

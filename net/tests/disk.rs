@@ -319,3 +319,22 @@ async fn an_fsync_that_failed_for_want_of_room_is_not_repeated() {
     let after = seen.iter().skip_while(|it| it.0 != "full").skip(1).find(|it| it.0.contains(".journal"));
     assert!(after.is_some_and(|(_, syncs)| !syncs), "it is written anew: {seen:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_full_disk_is_trouble_until_there_is_room_for_the_reserve() {
+    let full = Arc::new(AtomicBool::new(true));
+    let fails = {
+        let full = Arc::clone(&full);
+        move |op: &Op| {
+            let fails = matches!(op, Op::Write(name, ..) if name == "nsqd.reserve") && full.load(Ordering::SeqCst);
+            fails.then_some(io::ErrorKind::StorageFull)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let broker = Arc::clone(nsqd.server.broker());
+    let health = broker.health().unwrap_err();
+    assert!(health.starts_with("nsqd.reserve: disk full: "), "{health}");
+    full.store(false, Ordering::SeqCst);
+    until("there is room again", || broker.health().is_ok()).await;
+    nsqd.stop().await;
+}
