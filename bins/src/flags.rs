@@ -140,7 +140,7 @@ impl Stop {
 }
 
 /// Reads `args` (without the program's name) into `defaults`. The first word that is no flag ends the flags; what follows
-/// is ignored.
+/// is ignored, and told.
 pub fn parse<T: Clone>(
     program: &str,
     flags: &[Flag<T>],
@@ -151,8 +151,16 @@ pub fn parse<T: Clone>(
     let mut args = args.into_iter();
     let result = loop {
         match parse_one(flags, &mut parsed, &mut args) {
-            Ok(true) => {}
-            Ok(false) => return Ok(parsed),
+            Ok(Next::Flag) => {}
+            Ok(Next::End(word)) => {
+                let rest = args.map(|word| word.to_string_lossy().into_owned());
+                let left: Vec<_> = word.into_iter().chain(rest).collect();
+                if !left.is_empty() {
+                    let left = left.join(" ");
+                    parsed.ignored.push(format!("flags end at the first word that is none; ignored: {left}"));
+                }
+                return Ok(parsed);
+            }
             Err(problem) => break problem,
         }
     };
@@ -170,15 +178,24 @@ enum Problem {
     Fatal(String),
 }
 
-/// Takes one flag, and its value if it needs one, from the front of `args`; false at the end of the flags.
+/// What is at the front of the arguments.
+enum Next {
+    Flag,
+    /// The end of the flags, and the word that has ended them unless that was its only purpose.
+    End(Option<String>),
+}
+
+/// Takes one flag, and its value if it needs one, from the front of `args`.
 fn parse_one<T>(
     flags: &[Flag<T>],
     parsed: &mut Parsed<T>,
     args: &mut impl Iterator<Item = OsString>,
-) -> Result<bool, Problem> {
-    let Some(word) = args.next() else { return Ok(false) };
+) -> Result<Next, Problem> {
+    let Some(word) = args.next() else { return Ok(Next::End(None)) };
     let word = into_text(word)?;
-    let Some(flag) = word.strip_prefix('-').filter(|rest| !rest.is_empty() && word != "--") else { return Ok(false) };
+    let Some(flag) = word.strip_prefix('-').filter(|rest| !rest.is_empty() && word != "--") else {
+        return Ok(Next::End(Some(word).filter(|word| word != "--")));
+    };
     let flag = flag.strip_prefix('-').unwrap_or(flag);
     if flag.starts_with(['-', '=']) {
         return Err(Problem::Mistake(format!("bad flag syntax: {word}")));
@@ -213,7 +230,7 @@ fn parse_one<T>(
     if !parsed.given.contains(&flag.name) {
         parsed.given.push(flag.name);
     }
-    Ok(true)
+    Ok(Next::Flag)
 }
 
 fn into_text(word: OsString) -> Result<String, Problem> {

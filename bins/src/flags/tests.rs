@@ -71,9 +71,13 @@ fn repeated_flags_append() {
 
 #[test]
 fn flags_end_at_two_dashes_or_the_first_other_word() {
-    for line in ["-- -size 5", "word -size 5", "- -size 5"] {
-        assert_eq!(options(line).size, 10, "{line}");
+    for (line, left) in [("-- -size 5", "-size 5"), ("word -size 5", "word -size 5"), ("- -size 5", "- -size 5")] {
+        let parsed = run(line).unwrap();
+        assert_eq!(parsed.options.size, 10, "{line}");
+        let warned = format!("flags end at the first word that is none; ignored: {left}");
+        assert_eq!(warnings(Options::FLAGS, &parsed), [warned], "{line}");
     }
+    assert!(run("-size 5 --").unwrap().ignored.is_empty());
 }
 
 #[test]
