@@ -91,7 +91,9 @@ pub async fn start(mut options: NsqdOptions, data_path: &Path, level: LevelHandl
         settings: settings(&options, level),
     };
     let started = Server::start(listeners, config, environment(data_path)).await;
-    let server = started.map_err(|error| format!("failed to load metadata - {}", os_error(&error)))?;
+    let server = started.map_err(|error| {
+        format!("failed to load metadata - {} (in the directory {})", os_error(&error), data_path.display())
+    })?;
     Ok(Nsqd { server, tcp_address, http_address })
 }
 

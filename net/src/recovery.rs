@@ -6,11 +6,11 @@
 //! when that is not worth it any more, core says; here each is tried a few times.
 
 use crate::disk::{Disk, Found, Op, Outcome};
-use crate::storage::{DELETED, Stored, crc, discard};
+use crate::storage::{DELETED, Stored, crc, discard, tell_damage};
 use nsq_core::name::TopicName;
 use nsq_core::storage::diskqueue;
 use nsq_core::storage::names::{self, FileName, TOPICS, UNREADABLE};
-use nsq_core::storage::recovered::{Recovered, Trouble};
+use nsq_core::storage::recovered::Recovered;
 use nsq_core::storage::recovery::Recovery;
 use std::collections::BTreeMap;
 use std::io;
@@ -145,7 +145,7 @@ async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) {
     for op in syncs {
         if let Err(error) = disk.run(op.clone()).await {
             tracing::error!(
-                "DISK: {directory} cannot be made safe - {error} ({op:?}); a power cut may lose what is in there"
+                "DISK: {directory} cannot be made safe, failed to {op} - {error}; a power cut may lose what is in there"
             );
         }
     }
@@ -176,6 +176,9 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
         match (FileName::parse(&name), length) {
             (Some(file), Some(length)) => files.push((file, length)),
+            _ if name.strip_suffix(UNREADABLE).and_then(FileName::parse).is_some() => {
+                tracing::warn!("DISK: {directory}/{name} was set aside, it is left alone");
+            }
             _ => tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone"),
         }
     }
@@ -191,12 +194,7 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
         recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
     }
     let recovered = recovery.finish();
-    for problem in &recovered.problems {
-        match problem.what {
-            Trouble::Torn(_) => tracing::warn!("TOPIC({topic}): {directory}/{problem}"),
-            _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
-        }
-    }
+    tell_damage(topic, &directory, &recovered.problems);
     if let Some(problem) = recovered.other_version() {
         return Err(Unread { why: format!("{problem}: start the nsqd that wrote it"), keeps_its_name: true });
     }
