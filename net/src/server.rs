@@ -23,6 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use crate::listen::{BindError, Listeners};
 
@@ -70,12 +71,14 @@ impl Server {
     /// # Errors
     /// If `nsqd.dat` cannot be read, or the list of topics that have messages on disk.
     pub async fn start(listeners: Listeners, config: Config, env: Env) -> io::Result<Self> {
+        let begun = Instant::now();
         let topics = metadata::load(&*env.disk).await?;
         recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
         broker.storage.keep_reserve().await;
         broker.call_all();
+        announce(&broker, begun.elapsed());
         broker.lookups.configure(Some(config.lookupd_tcp_addresses));
         metadata::save(&broker).await;
         let timers = tokio::spawn(Timers::run(Arc::clone(&broker)));
@@ -151,6 +154,20 @@ impl Server {
         }
         total
     }
+}
+
+/// What a start has found.
+fn announce(broker: &Broker, took: Duration) {
+    let topics = broker.topic_stats(None, None, false);
+    let channels: Vec<_> = topics.iter().flat_map(|topic| &topic.channels).collect();
+    let waiting = topics.iter().map(|topic| topic.depth).sum::<u64>()
+        + channels.iter().map(|channel| channel.depth + channel.deferred_count as u64).sum::<u64>();
+    tracing::info!(
+        "NSQ: found {} topics with {} channels, {waiting} messages in their queues, in {} ms",
+        topics.len(),
+        channels.len(),
+        took.as_millis()
+    );
 }
 
 /// Has topics give up their memory while it is short, for those that nobody calls hold some too.

@@ -3,6 +3,8 @@
 use crate::program::{Program, answer};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -87,4 +89,33 @@ fn messages_that_another_nsqd_has_left_are_told() {
             format!("TOPIC(u): an unknown number of messages in files of another nsqd (u.diskqueue.meta.dat) {rest}"),
         ]
     );
+}
+
+#[test]
+fn who_comes_and_goes_and_why_is_in_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nsqd = daemon("nsqd", dir.path(), &[]);
+    let (tcp, web) = nsqd.addresses();
+    let mut client = TcpStream::connect(&tcp).unwrap();
+    let here = client.local_addr().unwrap();
+    client.write_all(b"  V2SUB t c\nPUB t\n\0\0\0\x01xNONSENSE\n").unwrap();
+    client.read_to_end(&mut Vec::new()).unwrap();
+    let mut other = TcpStream::connect(&tcp).unwrap();
+    let there = other.local_addr().unwrap();
+    other.write_all(b"  V2").unwrap();
+    drop(other);
+    let last = format!(" INFO: client({there}): closing\n");
+    nsqd.wait_for("line about the second", |nsqd| nsqd.stderr().contains(&last).then_some(()));
+    answer("POST", &web, "/channel/delete?topic=t&channel=c", "").unwrap();
+    let log = nsqd.stderr();
+    for line in [
+        " INFO: NSQ: found 0 topics with 0 channels, 0 messages in their queues, in ".to_owned(),
+        format!(" INFO: TCP: new client({here})\n"),
+        " INFO: TOPIC(t): created\n INFO: TOPIC(t): new channel(c)\n".to_owned(),
+        format!(" ERROR: client({here}): closing - E_INVALID invalid command NONSENSE\n"),
+        " INFO: TOPIC(t): deleted channel(c)\n".to_owned(),
+    ] {
+        assert!(line.split_inclusive('\n').all(|line| log.contains(line)), "{line}:\n{log}");
+    }
+    assert!(!log.contains("PUB"), "nothing about single messages:\n{log}");
 }
