@@ -2,7 +2,7 @@
 //! In come parsed options and what is to be served; out come the version line or the log, a runtime, the signals, and the
 //! exit status. The rule: nothing in here knows which daemon it is.
 
-use crate::flags::{self, Flag, Parsed, Stop};
+use crate::flags::{self, Flag, Parsed, Stop, config_file};
 use crate::log::{self, Level, LevelHandle};
 use crate::os_error::os_error;
 use crate::version;
@@ -22,30 +22,38 @@ use tokio::signal::unix::{SignalKind, signal};
 pub struct Common<'a> {
     /// `--version`
     pub version: bool,
+    /// `--config`, empty for none.
+    pub config: &'a str,
     /// `--log-prefix`
     pub log_prefix: &'a str,
     /// `--log-level`
     pub log_level: Level,
 }
 
-/// Answers `--version`, or starts the log and then `run`, whose error is the text of the fatal line.
+/// Answers `--version`, or reads the config file, starts the log and then `run`, whose error is the text of the fatal line.
 pub fn main<T>(
     program: &str,
+    flags: &[Flag<T>],
     parsed: Result<Parsed<T>, Stop>,
     common: impl Fn(&T) -> Common<'_>,
     run: impl FnOnce(Parsed<T>, LevelHandle) -> Result<(), String>,
 ) -> ExitCode {
-    let parsed = match parsed {
+    let mut parsed = match parsed {
         Ok(parsed) => parsed,
         Err(stop) => return stop.report(),
     };
-    let Common { version, log_prefix, log_level } = common(&parsed.options);
+    let Common { version, config, .. } = common(&parsed.options);
     if version {
         let _ = writeln!(io::stdout(), "{}", version::text(program));
         return ExitCode::SUCCESS;
     }
-    let level = log::start(log_prefix, log_level);
-    match run(parsed, level) {
+    let config = config.to_owned();
+    let ended = config_file::read(&config, flags, &mut parsed).and_then(|()| {
+        let Common { log_prefix, log_level, .. } = common(&parsed.options);
+        let level = log::start(log_prefix, log_level);
+        run(parsed, level)
+    });
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(text) => {
             log::fatal(program, &text);
@@ -120,8 +128,12 @@ pub fn raise_file_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// From the return of this function on, neither signal kills the process.
+/// From the return of this function on, neither signal kills the process, and those that mean nothing here do nothing.
 fn stopped() -> io::Result<impl Future<Output = ()>> {
+    for meaningless in [SignalKind::user_defined1(), SignalKind::user_defined2()] {
+        // Once somebody has listened to a signal, it does not kill.
+        drop(signal(meaningless)?);
+    }
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     Ok(async move {

@@ -1,9 +1,10 @@
 //! Go's flag syntax over a table: every program declares its options once with [`options!`](crate::options); parsing,
 //! the usage text, config keys and `GET /config/:opt` all come from that list.
-//! In come the words of the command line, out come the filled struct and the names that were given, or the way to stop.
+//! In come the words of the command line and a config file, out come the filled struct and the names that were given, or the way to stop.
 //! The rule: what an operator types for upstream works here, to the error texts and exit codes
 //! (spec: http_flags_tools §3.0).
 
+pub mod config_file;
 pub mod syntax;
 mod value;
 
@@ -107,8 +108,10 @@ macro_rules! options {
 pub struct Parsed<T> {
     /// The defaults, changed by the flags that were given.
     pub options: T,
-    /// Names of the flags that were given.
+    /// Names of the flags that were given, there or in the config file.
     pub given: Vec<&'static str>,
+    /// What was said and means nothing, a sentence each.
+    pub ignored: Vec<String>,
 }
 
 /// A command line that ends the program.
@@ -137,19 +140,27 @@ impl Stop {
 }
 
 /// Reads `args` (without the program's name) into `defaults`. The first word that is no flag ends the flags; what follows
-/// is ignored.
+/// is ignored, and told.
 pub fn parse<T: Clone>(
     program: &str,
     flags: &[Flag<T>],
     defaults: T,
     args: impl IntoIterator<Item = OsString>,
 ) -> Result<Parsed<T>, Stop> {
-    let mut parsed = Parsed { options: defaults.clone(), given: Vec::new() };
+    let mut parsed = Parsed { options: defaults.clone(), given: Vec::new(), ignored: Vec::new() };
     let mut args = args.into_iter();
     let result = loop {
         match parse_one(flags, &mut parsed, &mut args) {
-            Ok(true) => {}
-            Ok(false) => return Ok(parsed),
+            Ok(Next::Flag) => {}
+            Ok(Next::End(word)) => {
+                let rest = args.map(|word| word.to_string_lossy().into_owned());
+                let left: Vec<_> = word.into_iter().chain(rest).collect();
+                if !left.is_empty() {
+                    let left = left.join(" ");
+                    parsed.ignored.push(format!("flags end at the first word that is none; ignored: {left}"));
+                }
+                return Ok(parsed);
+            }
             Err(problem) => break problem,
         }
     };
@@ -167,15 +178,24 @@ enum Problem {
     Fatal(String),
 }
 
-/// Takes one flag, and its value if it needs one, from the front of `args`; false at the end of the flags.
+/// What is at the front of the arguments.
+enum Next {
+    Flag,
+    /// The end of the flags, and the word that has ended them unless that was its only purpose.
+    End(Option<String>),
+}
+
+/// Takes one flag, and its value if it needs one, from the front of `args`.
 fn parse_one<T>(
     flags: &[Flag<T>],
     parsed: &mut Parsed<T>,
     args: &mut impl Iterator<Item = OsString>,
-) -> Result<bool, Problem> {
-    let Some(word) = args.next() else { return Ok(false) };
+) -> Result<Next, Problem> {
+    let Some(word) = args.next() else { return Ok(Next::End(None)) };
     let word = into_text(word)?;
-    let Some(flag) = word.strip_prefix('-').filter(|rest| !rest.is_empty() && word != "--") else { return Ok(false) };
+    let Some(flag) = word.strip_prefix('-').filter(|rest| !rest.is_empty() && word != "--") else {
+        return Ok(Next::End(Some(word).filter(|word| word != "--")));
+    };
     let flag = flag.strip_prefix('-').unwrap_or(flag);
     if flag.starts_with(['-', '=']) {
         return Err(Problem::Mistake(format!("bad flag syntax: {word}")));
@@ -210,7 +230,7 @@ fn parse_one<T>(
     if !parsed.given.contains(&flag.name) {
         parsed.given.push(flag.name);
     }
-    Ok(true)
+    Ok(Next::Flag)
 }
 
 fn into_text(word: OsString) -> Result<String, Problem> {
@@ -240,11 +260,11 @@ pub fn config_values<T: Clone>(flags: &[Flag<T>], options: &T) -> BTreeMap<&'sta
     flags.iter().filter_map(|flag| Some((flag.key?, (flag.value)(&mut options).config()))).collect()
 }
 
-/// One sentence for each flag given that asks for what has no effect. False, zero and empty ask for nothing.
+/// One sentence for all that was given and has no effect: words, and flags that ask for something. False, zero and empty ask for nothing.
 pub fn warnings<T: Clone>(flags: &[Flag<T>], parsed: &Parsed<T>) -> Vec<String> {
     let mut options = parsed.options.clone();
     let mut asks = |flag: &&Flag<T>| parsed.given.contains(&flag.name) && (flag.value)(&mut options).shown().is_some();
-    let mut warnings = Vec::new();
+    let mut warnings = parsed.ignored.clone();
     for flag in flags.iter().filter(&mut asks) {
         match flag.effect {
             Effect::Works => {}

@@ -13,7 +13,7 @@ crate::options! {
     pub struct NsqlookupdOptions(hostname: &str);
 
     version: bool = false, "version", "print version string", command_line_only();
-    config: String = String::new(), "config", "path to a config file", command_line_only(), missing("config files");
+    config: String = String::new(), "config", "path to a config file in TOML; what the command line says counts more", command_line_only();
     verbose: bool = false, "verbose", "deprecated, has no effect (see log-level)", command_line_only(), obsolete();
 
     log_level: Level = Level::Info, "log-level", "what to log: debug, info, warn, error or fatal";

@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// Listens, serves until `stopped`, and ends in order.
 ///
 /// # Errors
-/// As [`start`].
+/// As [`start`] and [`Nsqd::stop`].
 pub async fn serve(
     options: NsqdOptions,
     data_path: &Path,
@@ -33,8 +33,7 @@ pub async fn serve(
 ) -> Result<(), String> {
     let nsqd = start(options, data_path, level).await?;
     stopped.await;
-    nsqd.stop().await;
-    Ok(())
+    nsqd.stop().await
 }
 
 /// An nsqd that serves.
@@ -48,9 +47,15 @@ pub struct Nsqd {
 
 impl Nsqd {
     /// Ends in order.
-    pub async fn stop(self) {
+    ///
+    /// # Errors
+    /// The text of the fatal line: messages could not be written.
+    pub async fn stop(self) -> Result<(), String> {
         tracing::info!("NSQ: stopping");
-        self.server.stop().await;
+        match self.server.stop().await {
+            0 => Ok(()),
+            lost => Err(format!("failed to store {lost} messages, they are lost")),
+        }
     }
 }
 
@@ -86,7 +91,9 @@ pub async fn start(mut options: NsqdOptions, data_path: &Path, level: LevelHandl
         settings: settings(&options, level),
     };
     let started = Server::start(listeners, config, environment(data_path)).await;
-    let server = started.map_err(|error| format!("failed to load metadata - {}", os_error(&error)))?;
+    let server = started.map_err(|error| {
+        format!("failed to load metadata - {} (in the directory {})", os_error(&error), data_path.display())
+    })?;
     Ok(Nsqd { server, tcp_address, http_address })
 }
 

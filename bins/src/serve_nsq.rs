@@ -20,16 +20,17 @@ use std::path::Path;
 /// Starts both, serves until `stopped`, and ends both.
 ///
 /// # Errors
-/// The text of the fatal line: an address that cannot be listened on, or a data directory that cannot be used.
+/// The text of the fatal line: an address that cannot be listened on, a data directory that cannot be used, or messages
+/// that could not be written at the end.
 pub async fn serve(options: NsqOptions, level: LevelHandle, stopped: impl Future<Output = ()>) -> Result<(), String> {
     let nsqlookupd = serve_nsqlookupd::start(options.nsqlookupd()).await?;
     let (nsqd, data_path) = start_nsqd(options.nsqd(nsqlookupd.tcp_address), level).await?;
     // Whoever closed stdout does not want to know.
     let _ = io::stdout().write_all(welcome(data_path.path(), &nsqd, &nsqlookupd).as_bytes());
     stopped.await;
-    nsqd.stop().await;
+    let stored = nsqd.stop().await;
     nsqlookupd.stop().await;
-    Ok(())
+    stored
 }
 
 /// Starts nsqd in its directory, which is made if there is none.

@@ -376,8 +376,16 @@ impl Broker {
     fn take(&self, notice: Notice) -> Option<Notice> {
         match notice {
             Notice::Stored { topic, result } => self.storage.stored(topic, result),
-            Notice::Damaged { topic, problem } => tracing::error!("TOPIC({topic}): {problem}"),
-            notice => return Some(notice),
+            notice => {
+                match &notice {
+                    Notice::ChannelCreated(topic, channel) => tracing::info!("TOPIC({topic}): new channel({channel})"),
+                    Notice::ChannelDeleted(topic, channel) => {
+                        tracing::info!("TOPIC({topic}): deleted channel({channel})");
+                    }
+                    _ => {}
+                }
+                return Some(notice);
+            }
         }
         None
     }

@@ -2,7 +2,8 @@
 //!
 //! Each turn takes what topics left in the outbox, writes, reads once, and submits all commands read, one lock for each
 //! run of commands for one topic. A write that would block never stops the reads: what a consumer finishes must not wait
-//! behind what it is sent. Frames leave as soon as there is nothing more to batch.
+//! behind what it is sent. Nor does a write that fails: a peer that has gone may have finished much before it went, and
+//! all that has arrived counts. Frames leave as soon as there is nothing more to batch.
 
 use crate::broker::{Broker, ConnShared};
 use crate::linger::linger;
@@ -12,7 +13,7 @@ use crate::sync::{Arc, AtomicU64, Ordering};
 use crate::topics::{Caller, SharedTopic};
 use bytes::BytesMut;
 use nsq_core::name::TopicName;
-use nsq_core::session::{Command, Session, Target};
+use nsq_core::session::{Cause, Command, Session, Target};
 use nsq_core::time::Instant;
 use nsq_core::topic::io::{ConnId, Input, OUTBOX_LIMIT};
 use std::collections::VecDeque;
@@ -43,6 +44,7 @@ const IDLE_COMMANDS: usize = 16;
 const ROOM: usize = OUTBOX_LIMIT / 2;
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, stream: S, peer: String) {
+    tracing::info!("TCP: new client({peer})");
     let id = broker.next_conn();
     let shared = broker.connected(id);
     let registered = Registered { broker: Arc::clone(&broker), id };
@@ -52,9 +54,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>
         poll_fn(|cx| conn.poll(cx, sleep.as_mut())).await
     };
     conn.leave();
+    conn.say_why(&end);
     // The end of the process does not wait for farewells.
     drop(registered);
-    if end == End::Farewell {
+    if matches!(end, End::Farewell) {
         linger(conn.stream).await;
     }
 }
@@ -87,6 +90,10 @@ struct Conn<S> {
     publishing: Option<Publishing>,
     subscribed: Option<Arc<SharedTopic>>,
     eof: bool,
+    /// A write has failed: the peer is read to its end, and what would be said to it is for nobody.
+    deaf: bool,
+    /// It has taken nothing for too long.
+    given_up: bool,
     /// Bytes that the next read takes at most.
     read: usize,
     /// When the timer fires, and since when the peer takes nothing.
@@ -102,12 +109,12 @@ struct Publishing {
 }
 
 /// How a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum End {
     /// All was said; the peer may still be sending.
     Farewell,
     /// The peer, or the process, has gone.
-    Gone,
+    Gone(io::Error),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
@@ -128,6 +135,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             publishing: None,
             subscribed: None,
             eof: false,
+            deaf: false,
+            given_up: false,
             read: READ_MIN,
             armed: None,
             blocked: None,
@@ -139,10 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             match self.poll_turn(cx) {
                 Poll::Ready(Ok(Turn::Worked)) => {}
                 Poll::Ready(Ok(Turn::Ended)) => return Poll::Ready(End::Farewell),
-                Poll::Ready(Err(error)) => {
-                    tracing::debug!("client {:?} - {error}", self.id);
-                    return Poll::Ready(End::Gone);
-                }
+                Poll::Ready(Err(error)) => return Poll::Ready(End::Gone(error)),
                 Poll::Pending => {
                     self.release_buffers();
                     ready!(self.poll_timer(cx, sleep.as_mut()));
@@ -164,9 +170,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
                 worked = true;
             }
             Taken::Nothing => {}
-            Taken::Closed => return Poll::Ready(Err(io::Error::other("nsqd is exiting"))),
+            Taken::Closed => return Poll::Ready(Err(self.closed())),
         }
-        worked |= self.poll_write(cx)?;
+        worked |= self.poll_write(cx);
         if self.session.is_finished() && self.output.is_empty() {
             return Poll::Ready(Ok(Turn::Ended));
         }
@@ -192,6 +198,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
             self.armed = None;
             let now = self.broker.now();
             if write_by.is_some_and(|write_by| write_by <= now.instant) {
+                self.given_up = true;
                 self.shared.outbox.close();
                 return Poll::Ready(());
             }
@@ -213,21 +220,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         self.output.append(|bytes| session.write(now, events, frames, bytes));
     }
 
-    fn poll_write(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.deaf {
+            self.output.discard();
+            return false;
+        }
         let mut wrote = false;
         while !self.output.is_empty() {
             let Poll::Ready(written) = self.output.poll_write(cx, Pin::new(&mut self.stream)) else {
                 self.blocked.get_or_insert_with(|| self.broker.now().instant);
                 break;
             };
-            self.room += written?;
             self.blocked = None;
             wrote = true;
+            match written {
+                Ok(room) => self.room += room,
+                Err(error) => {
+                    self.go_deaf(&error);
+                    return true;
+                }
+            }
         }
         if self.room >= ROOM {
             self.give_room();
         }
-        Ok(wrote)
+        wrote
+    }
+
+    /// What is handed out from now on would only have to come back.
+    fn go_deaf(&mut self, error: &io::Error) {
+        tracing::debug!("client({}): takes nothing any more - {error}", self.address());
+        self.submit_to_subscribed(Input::Ready { conn: self.id, count: 0 });
+        self.deaf = true;
+        self.deliver();
     }
 
     /// A consumer is always read; others only while they take their replies, and publish no faster than is written.
@@ -278,6 +303,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         self.batch.push_back(first);
         while let Some(next) = self.commands.pop_front_if(|next| next.target == Target::Subscribed) {
             self.batch.push_back(next.input);
+        }
+        if self.deaf {
+            self.batch.retain(|input| !matches!(input, Input::Ready { .. }));
         }
         if self.room > 0 {
             self.batch.push_back(Input::Room { conn: self.id, bytes: std::mem::take(&mut self.room) });
@@ -352,6 +380,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
         if self.commands.capacity() > IDLE_COMMANDS {
             (self.commands, self.batch) = (VecDeque::new(), VecDeque::new());
+        }
+    }
+
+    /// Why its outbox was closed: the peer was given up, or the process ends.
+    fn closed(&self) -> io::Error {
+        io::Error::other(if self.given_up { "it takes nothing" } else { "nsqd is exiting" })
+    }
+
+    fn address(&self) -> &str {
+        &self.session.client().remote_address
+    }
+
+    fn say_why(&self, end: &End) {
+        let address = self.address();
+        match (end, self.session.cause()) {
+            (_, Some(Cause::Error(text))) => {
+                tracing::error!("client({address}): closing - {}", String::from_utf8_lossy(text));
+            }
+            (_, Some(Cause::Silence)) => tracing::info!("client({address}): closing - it answers no heartbeat"),
+            (_, Some(Cause::Deleted)) => tracing::info!("client({address}): closing - its channel was deleted"),
+            (End::Gone(error), None) => tracing::info!("client({address}): closing - {error}"),
+            (End::Farewell, None) => tracing::info!("client({address}): closing"),
         }
     }
 

@@ -8,6 +8,7 @@
 use bytes::Bytes;
 use nsq_core::storage::Crc;
 use nsq_core::topic::disk::{Data, Lane};
+use std::fmt;
 use std::future::{Future, ready};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,6 +21,11 @@ mod files;
 mod host;
 
 use files::Files;
+
+/// Too many open files in the whole system, and in this process; the same numbers on every Unix.
+pub(crate) const ENFILE: i32 = 23;
+/// See [`ENFILE`].
+pub(crate) const EMFILE: i32 = 24;
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -94,6 +100,21 @@ pub trait Disk: Send + Sync {
     /// Starts a task, where its operations cost the least.
     fn host(&self, _lane: Lane, task: Task) {
         drop(tokio::spawn(task));
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = |name: &str| if name.is_empty() { "the data path".to_owned() } else { name.to_owned() };
+        match self {
+            Self::Create(name) | Self::CreateDir(name) => write!(f, "create {}", of(name)),
+            Self::Write(name, ..) => write!(f, "write {}", of(name)),
+            Self::Sync(name) | Self::SyncDir(name) => write!(f, "fsync {}", of(name)),
+            Self::Read(name, ..) => write!(f, "read {}", of(name)),
+            Self::Rename(from, to) => write!(f, "rename {from} to {to}"),
+            Self::Remove(name) | Self::RemoveDir(name) => write!(f, "remove {}", of(name)),
+            Self::List(name) => write!(f, "list {}", of(name)),
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! In: addresses as operators write them. Out: bound [`Listeners`], and a task for each connection.
 
+use crate::disk::{EMFILE, ENFILE};
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -99,9 +100,6 @@ pub(crate) async fn accept<T, F>(
 
 /// What an operator can do about an error of `accept`.
 fn remedy(error: &io::Error) -> &'static str {
-    // Of the process, and of the whole system; the same numbers on every Unix.
-    const ENFILE: i32 = 23;
-    const EMFILE: i32 = 24;
     match error.raw_os_error() {
         Some(EMFILE) => "; every connection needs one: raise the limit (ulimit -Hn, systemd's LimitNOFILE)",
         Some(ENFILE) => "; the system has no more to give: raise fs.file-max",

@@ -26,7 +26,7 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
     let bytes = match disk.run(Op::Read(FILE.into(), 0, usize::MAX)).await {
         Ok(outcome) => outcome.content(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(io::Error::new(error.kind(), format!("cannot read {FILE} - {error}"))),
     };
     match node::parse(&bytes) {
         Ok((topics, invalid)) => {

@@ -62,6 +62,11 @@ impl Output {
         Poll::Ready(Ok(frames))
     }
 
+    /// Drops what waits.
+    pub(crate) fn discard(&mut self) {
+        *self = Self::default();
+    }
+
     /// Keeps no more than so many bytes of memory, if nothing waits.
     pub(crate) fn shrink(&mut self, most: usize) {
         if self.bytes.is_empty() && self.bytes.capacity() > most {

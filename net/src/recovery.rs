@@ -6,11 +6,12 @@
 //! when that is not worth it any more, core says; here each is tried a few times.
 
 use crate::disk::{Content, Disk, Found, Op, Outcome};
-use crate::storage::{DELETED, Stored, crc, discard};
+use crate::storage::{DELETED, Stored, crc, discard, tell_damage};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
+use nsq_core::storage::diskqueue;
 use nsq_core::storage::names::{self, FileName, TOPICS, UNREADABLE};
-use nsq_core::storage::recovered::{Recovered, Trouble};
+use nsq_core::storage::recovered::Recovered;
 use nsq_core::storage::recovery::Recovery;
 use std::collections::BTreeMap;
 use std::io;
@@ -26,6 +27,8 @@ const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
 /// Bytes that are written again at a time.
 const PIECE: usize = 1024 * 1024;
+/// More than upstream writes into a queue's metadata file.
+const META_MAX: usize = 256;
 
 /// Reads all topics' directories. Of several of one name the newest counts: it could only be made when the others had
 /// been deleted, or set aside.
@@ -92,6 +95,27 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
     Ok(stored)
 }
 
+/// Tells of messages that upstream's nsqd has left in the data directory: whoever thinks that they are served has to hear
+/// that they are not.
+pub(crate) async fn tell_of_foreign(disk: &dyn Disk) {
+    let found = patiently(disk, Op::List(String::new())).await.map_or_else(|_| Vec::new(), Outcome::list);
+    for Found { name, length } in found {
+        let (Some((topic, channel)), Some(_)) = (diskqueue::owner(&name), length) else { continue };
+        let content = patiently(disk, Op::Read(name.clone(), 0, META_MAX)).await.map(Outcome::content);
+        let count = match content.ok().and_then(|content| diskqueue::depth(&content)) {
+            Some(0) => continue,
+            Some(count) => count.to_string(),
+            None => "an unknown number of".to_owned(),
+        };
+        let of =
+            channel.map_or_else(|| format!("TOPIC({topic})"), |channel| format!("TOPIC({topic}): CHANNEL({channel})"));
+        tracing::error!(
+            "{of}: {count} messages in files of another nsqd ({name}) are not read by this version; drain them with the \
+             nsqd that wrote them"
+        );
+    }
+}
+
 /// Does an operation again if it fails, for a failure may pass.
 async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
     let mut tries = 1;
@@ -125,7 +149,7 @@ async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) {
     for op in syncs {
         if let Err(error) = disk.run(op.clone()).await {
             tracing::error!(
-                "DISK: {directory} cannot be made safe - {error} ({op:?}); a power cut may lose what is in there"
+                "DISK: {directory} cannot be made safe, failed to {op} - {error}; a power cut may lose what is in there"
             );
         }
     }
@@ -140,8 +164,13 @@ struct Unread {
 
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
-        Self { why: error.to_string(), keeps_its_name: false }
+        // Files of another user, say: whoever has copied them can put that right.
+        Self { why: error.to_string(), keeps_its_name: is_denied(&error) }
     }
+}
+
+fn is_denied(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
@@ -150,7 +179,9 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     let mut files = Vec::new();
     for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
         let file = FileName::parse(&name).zip(length);
-        if matches!(file, None | Some((FileName::SetAside(_), _))) {
+        if name.ends_with(UNREADABLE) {
+            tracing::warn!("DISK: {directory}/{name} was set aside, it is left alone");
+        } else if file.is_none() {
             tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone");
         }
         files.extend(file);
@@ -161,15 +192,13 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;
+        if let Some(error) = read.as_ref().err().filter(|error| is_denied(error)) {
+            return Err(Unread { why: format!("{}: {error}", piece.file.name()), keeps_its_name: true });
+        }
         recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
     }
     let recovered = recovery.finish();
-    for problem in &recovered.problems {
-        match problem.what {
-            Trouble::Torn(_) => tracing::warn!("TOPIC({topic}): {directory}/{problem}"),
-            _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
-        }
-    }
+    tell_damage(topic, &directory, &recovered.problems);
     if let Some(problem) = recovered.other_version() {
         return Err(Unread { why: format!("{problem}: start the nsqd that wrote it"), keeps_its_name: true });
     }

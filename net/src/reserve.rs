@@ -11,7 +11,8 @@ use bytes::Bytes;
 use std::io;
 use tokio::sync::Mutex;
 
-const FILE: &str = "nsqd.reserve";
+/// Its name, under which trouble with it is reported.
+pub(crate) const FILE: &str = "nsqd.reserve";
 /// It is made in pieces of so many bytes, for on a full disk only a part of it may fit.
 const PIECE: usize = 64 * 1024;
 /// Enough for the checkpoints of some topics, or of one that has 20,000 messages in flight or deferred.
@@ -58,7 +59,6 @@ impl Reserve {
         if *pieces == 0 || self.disk.run(Op::Remove(FILE.into())).await.is_err() {
             return false;
         }
-        tracing::warn!("DISK: full; its last {} KiB are for what makes room", *pieces * PIECE / 1024);
         *pieces = 0;
         true
     }
@@ -87,6 +87,14 @@ impl Reserve {
             Err(error) if is_full(&error) => Err(error),
             _ => self.disk.run(op).await,
         }
+    }
+}
+
+/// What an operator is told of a reserve that is not whole.
+pub(crate) fn explain(error: &io::Error) -> String {
+    match is_full(error) {
+        true => format!("disk full: what has to be written is refused until there is room in the data path - {error}"),
+        false => format!("no room can be kept for what makes room on a full disk - {error}"),
     }
 }
 

@@ -23,6 +23,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 pub use crate::listen::{BindError, Listeners};
 
@@ -61,6 +62,8 @@ pub struct Server {
 const GRACE: Duration = Duration::from_secs(2);
 /// How often is seen whether memory is short.
 const RELIEF: Duration = Duration::from_secs(1);
+/// How often is seen whether the reserve is whole.
+const RESERVE: Duration = Duration::from_secs(1);
 
 impl Server {
     /// Reads `nsqd.dat` and all topics, writes the former anew, and serves.
@@ -68,15 +71,14 @@ impl Server {
     /// # Errors
     /// If `nsqd.dat` cannot be read, or the list of topics that have messages on disk.
     pub async fn start(listeners: Listeners, config: Config, env: Env) -> io::Result<Self> {
+        let begun = Instant::now();
         let topics = metadata::load(&*env.disk).await?;
+        recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
-        if let Err(error) = broker.storage.reserve.make().await {
-            tracing::warn!(
-                "DISK: no room is kept for what makes room - {error}; nothing can be written until there is some"
-            );
-        }
+        broker.storage.keep_reserve().await;
         broker.call_all();
+        announce(&broker, begun.elapsed());
         broker.lookups.configure(Some(config.lookupd_tcp_addresses));
         metadata::save(&broker).await;
         let timers = tokio::spawn(Timers::run(Arc::clone(&broker)));
@@ -84,6 +86,7 @@ impl Server {
         let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
             tokio::spawn(relieve(Arc::clone(&broker))),
+            tokio::spawn(keep_reserve(Arc::clone(&broker))),
             tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
             tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting), config.http_client)),
             tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
@@ -105,7 +108,7 @@ impl Server {
         &self.broker
     }
 
-    /// Ends in order; returns how many messages could not be written, and are lost.
+    /// Ends in order; returns how many messages were to be on disk, could not be written, and are lost.
     pub async fn stop(mut self) -> u64 {
         // The tasks that accept, and the peers, who say nothing about it.
         self.tasks.drain(..).for_each(|task| task.abort());
@@ -137,14 +140,34 @@ impl Server {
             let mut lost = 0;
             // What one that has panicked had is not known.
             let _ = topic.look(|topic| topic.at_risk(false, |_, _| lost += 1));
-            if lost > 0 {
-                let why = failed.get(topic.name()).map_or("an ephemeral topic is in memory only", |why| why);
-                tracing::warn!("TOPIC({}): lost {lost} messages: {why}", topic.name());
+            match failed.get(topic.name()) {
+                _ if lost == 0 => {}
+                Some(why) => {
+                    tracing::error!("TOPIC({}): lost {lost} messages: {why}", topic.name());
+                    total += lost;
+                }
+                None => tracing::warn!(
+                    "TOPIC({}): lost {lost} messages: an ephemeral topic is in memory only",
+                    topic.name()
+                ),
             }
-            total += lost;
         }
         total
     }
+}
+
+/// What a start has found.
+fn announce(broker: &Broker, took: Duration) {
+    let topics = broker.topic_stats(None, None, false);
+    let channels: Vec<_> = topics.iter().flat_map(|topic| &topic.channels).collect();
+    let waiting = topics.iter().map(|topic| topic.depth).sum::<u64>()
+        + channels.iter().map(|channel| channel.depth + channel.deferred_count as u64).sum::<u64>();
+    tracing::info!(
+        "NSQ: found {} topics with {} channels, {waiting} messages in their queues, in {} ms",
+        topics.len(),
+        channels.len(),
+        took.as_millis()
+    );
 }
 
 /// Has topics give up their memory while it is short, for those that nobody calls hold some too.
@@ -168,6 +191,14 @@ async fn relieve(broker: Arc<Broker>) {
             tracing::info!("MEMORY: there is some again");
             was_full = false;
         }
+    }
+}
+
+/// Makes the reserve whole when it was spent, or when there was no room for it.
+async fn keep_reserve(broker: Arc<Broker>) {
+    loop {
+        tokio::time::sleep(RESERVE).await;
+        broker.storage.keep_reserve().await;
     }
 }
 

@@ -7,12 +7,12 @@
 use crate::broker::Broker;
 use crate::disk::{Content, Disk, Op as PortOp, Outcome};
 use crate::durable::Durable;
-use crate::reserve::Reserve;
+use crate::reserve::{self, Reserve};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::topics::SharedTopic;
 use nsq_core::name::TopicName;
 use nsq_core::storage::names::{self, FileName, TOPICS};
-use nsq_core::storage::recovered::Recovered;
+use nsq_core::storage::recovered::{Problem, Recovered, Trouble};
 use nsq_core::topic::disk::{Disk as TopicDisk, Failed, Job, Loaded, Op};
 use nsq_core::topic::io::{Input, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +26,8 @@ pub(crate) const DELETED: &str = ".deleted";
 const RETRY: Duration = Duration::from_secs(1);
 /// How long whoever deletes a topic waits for the disk.
 const REMOVAL: Duration = Duration::from_secs(5);
+/// So many damaged places of a topic are told one by one.
+const TOLD: usize = 20;
 
 /// What was found at the start.
 #[derive(Default)]
@@ -103,13 +105,20 @@ impl Storage {
         &self.durable
     }
 
-    /// Whoever it is has met trouble with the disk, or none any more.
+    /// Makes the reserve whole if it is not; whether that can be done is reported.
+    pub(crate) async fn keep_reserve(&self) {
+        let made = self.reserve.make().await.map_err(|error| reserve::explain(&error));
+        self.report(reserve::FILE, made.as_ref().copied().map_err(String::as_str));
+    }
+
+    /// Whoever it is has met trouble with the disk, or none any more. The same trouble is told once.
     pub(crate) fn report(&self, who: &str, trouble: Result<(), &str>) {
         let mut troubles = lock(&self.troubles);
         match trouble {
             Err(reason) => {
-                tracing::error!("DISK: {who}: {reason}");
-                troubles.insert(who.to_owned(), reason.to_owned());
+                if troubles.insert(who.to_owned(), reason.to_owned()).is_none_or(|before| before != reason) {
+                    tracing::error!("DISK: {who}: {reason}");
+                }
             }
             Ok(()) => {
                 if troubles.remove(who).is_some() {
@@ -169,6 +178,24 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Tells of what could not be read or understood at one time: the first of it, and how much more there is.
+pub(crate) fn tell_damage(topic: &TopicName, directory: &str, problems: &[Problem]) {
+    let is_damage = |problem: &&Problem| matches!(problem.what, Trouble::Damaged(_) | Trouble::Unreadable(_));
+    let untold: Vec<_> = problems.iter().filter(is_damage).skip(TOLD).collect();
+    for problem in problems.iter().filter(|problem| !untold.iter().any(|untold| std::ptr::eq(*untold, *problem))) {
+        match problem.what {
+            Trouble::Lost(..) => tracing::error!("TOPIC({topic}): {problem}"),
+            Trouble::Torn(_) => tracing::warn!("TOPIC({topic}): {directory}/{problem}"),
+            _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
+        }
+    }
+    if !untold.is_empty() {
+        let bytes = |problem: &&Problem| if let Trouble::Damaged(bytes) = problem.what { bytes } else { 0 };
+        let (count, bytes) = (untold.len(), untold.iter().map(bytes).sum::<u64>());
+        tracing::error!("TOPIC({topic}): {directory} is damaged in {count} more places, {bytes} bytes");
+    }
+}
+
 /// CRC-32C, continued.
 pub(crate) fn crc(before: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(before, bytes)
@@ -201,6 +228,11 @@ enum State {
 }
 
 impl Place {
+    /// The directory, relative to the data directory.
+    pub(crate) fn path(&self) -> &str {
+        &self.path
+    }
+
     async fn perform(&self, ops: Vec<Op>) -> Result<Option<Loaded>, Failed> {
         let failed = |op| move |error: io::Error| Failed { op, reason: error.to_string() };
         let state = self.make().await.map_err(failed(0))?;
@@ -327,7 +359,7 @@ async fn insist(disk: &dyn Disk, op: PortOp) {
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
-        tracing::error!("DISK: failed to remove a deleted topic's files - {error}; trying again ({op:?})");
+        tracing::error!("DISK: failed to remove a deleted topic's files - {error}; trying again to {op}");
         tokio::time::sleep(RETRY).await;
     }
 }

@@ -10,7 +10,7 @@ use crate::storage::{self, Place};
 use crate::sync::{Arc, AtomicBool, Mutex, MutexGuard, Ordering, PoisonError};
 use crate::timers::Alarm;
 use nsq_core::name::TopicName;
-use nsq_core::topic::io::{ConnId, Effects, Input};
+use nsq_core::topic::io::{ConnId, Effects, Input, Notice};
 use nsq_core::topic::{Handled, Topic};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -167,6 +167,12 @@ impl SharedTopic {
             }
         }
         if !effects.notices.is_empty() {
+            let damage = |notice: &mut Notice| matches!(notice, Notice::Damaged { .. });
+            let damage = effects.notices.extract_if(.., damage).filter_map(|notice| match notice {
+                Notice::Damaged { problem, .. } => Some(problem),
+                _ => None,
+            });
+            storage::tell_damage(&self.name, self.place.path(), &damage.collect::<Vec<_>>());
             broker.notice(effects.notices.drain(..));
         }
         for job in effects.disk.drain(..) {

@@ -81,7 +81,7 @@ fn directories(dir: &TempDir) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_cannot_be_listed_is_set_aside() {
     let dir = stored(3).await;
-    let fails = |op: &Op| matches!(op, Op::List(name) if is_of_t(name)).then_some(io::ErrorKind::PermissionDenied);
+    let fails = |op: &Op| matches!(op, Op::List(name) if is_of_t(name)).then_some(io::ErrorKind::Other);
     let nsqd = durable(dir, fails).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)), "it is no other topic's problem");
     assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
@@ -127,10 +127,33 @@ async fn what_another_version_has_written_is_left_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_may_read_keeps_its_name_until_somebody_may() {
+    let mut dir = stored(3).await;
+    let before = directories(&dir);
+    for (kept, denied) in [(3, "topics/t.0000000000000001"), (4, "topics/t.0000000000000001/00000001.log")] {
+        let fails = move |op: &Op| match op {
+            Op::List(name) | Op::Read(name, ..) if name == denied => Some(io::ErrorKind::PermissionDenied),
+            _ => None,
+        };
+        let nsqd = durable(dir, fails).await;
+        let health = nsqd.server.broker().health().unwrap_err();
+        assert!(health.starts_with("TOPIC(t): ") && health.contains("permission denied"), "{health}");
+        assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no start would find it");
+        assert_eq!((depth(&nsqd, "u"), publish(&nsqd, "u", b"new").await), (Some(kept), Published::Accepted));
+        assert_eq!(nsqd.server.stop().await, 1, "the one that was refused is lost");
+        assert_eq!(directories(&nsqd.dir), before);
+        dir = nsqd.dir;
+    }
+    let nsqd = durable(dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(5)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_can_be_neither_listed_nor_set_aside_is_not_touched() {
     let dir = stored(3).await;
     let fails = |op: &Op| match op {
-        Op::List(name) | Op::Rename(name, _) if is_of_t(name) => Some(io::ErrorKind::PermissionDenied),
+        Op::List(name) | Op::Rename(name, _) if is_of_t(name) => Some(io::ErrorKind::Other),
         _ => None,
     };
     let nsqd = durable(dir, fails).await;
@@ -295,4 +318,23 @@ async fn an_fsync_that_failed_for_want_of_room_is_not_repeated() {
     let seen = seen.lock().unwrap();
     let after = seen.iter().skip_while(|it| it.0 != "full").skip(1).find(|it| it.0.contains(".journal"));
     assert!(after.is_some_and(|(_, syncs)| !syncs), "it is written anew: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_on_a_full_disk_is_trouble_until_there_is_room_for_the_reserve() {
+    let full = Arc::new(AtomicBool::new(true));
+    let fails = {
+        let full = Arc::clone(&full);
+        move |op: &Op| {
+            let fails = matches!(op, Op::Write(name, ..) if name == "nsqd.reserve") && full.load(Ordering::SeqCst);
+            fails.then_some(io::ErrorKind::StorageFull)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let broker = Arc::clone(nsqd.server.broker());
+    let health = broker.health().unwrap_err();
+    assert!(health.starts_with("nsqd.reserve: disk full: "), "{health}");
+    full.store(false, Ordering::SeqCst);
+    until("there is room again", || broker.health().is_ok()).await;
+    nsqd.stop().await;
 }

@@ -280,6 +280,35 @@ async fn slow_http_requests_hold_up_nobody() {
 }
 
 /// A connection after the magic.
+// On one thread, so that the consumer is gone before the server reads what it has sent.
+#[tokio::test]
+async fn what_a_consumer_has_finished_counts_though_it_dies_with_messages_unread() {
+    const HELD: u64 = 5_000;
+    let options = Options { max_rdy_count: 2 * HELD, ..Options::default() };
+    let nsqd = Nsqd::start(options, 1 << 30).await;
+    let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+    for round in 0..10 {
+        let topic = format!("t{round}");
+        let mut consumer = Consumer::connect(&nsqd.tcp, None, &topic, "c").await.unwrap();
+        consumer.ready(HELD as u32);
+        for _ in 0..10 {
+            let bodies = vec![[b'x'; 200]; HELD as usize / 5];
+            assert_eq!(producer.publish_many(&topic, &bodies).await.unwrap(), Published::Accepted);
+        }
+        let mut held = Vec::new();
+        while held.len() < HELD as usize {
+            let Event::Message(message) = soon("a message", consumer.next()).await.unwrap() else { panic!() };
+            held.push(message.id);
+        }
+        held.into_iter().for_each(|id| consumer.finish(id));
+        consumer.flush().await.unwrap();
+        drop(consumer);
+        until("it has gone", || stats(&nsqd, &topic).channels[0].client_count == 0).await;
+        assert_eq!(stats(&nsqd, &topic).channels[0].finish_count, HELD, "in round {round}");
+    }
+    nsqd.stop().await;
+}
+
 async fn connect(nsqd: &Nsqd) -> TcpStream {
     let mut stream = TcpStream::connect(&nsqd.tcp).await.unwrap();
     stream.write_all(wire::MAGIC).await.unwrap();

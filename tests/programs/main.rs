@@ -7,4 +7,5 @@ mod bench;
 mod disk;
 mod nsq;
 mod open_files;
+mod operators;
 mod program;

@@ -1,9 +1,11 @@
-//! More connections than a process may open files: nsqd says so, waits without turning in circles, and goes on.
+//! More connections than a process may open files: nsqd says so, waits without turning in circles, and goes on. More
+//! files than that are opened in turn.
 
 use crate::program::{Program, http};
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
@@ -11,14 +13,31 @@ use std::time::Duration;
 /// Few, so that the test itself needs no more than it is allowed.
 const LIMIT: usize = 64;
 
-#[test]
-fn nsqd_that_runs_out_of_open_files_says_so_and_goes_on() {
-    let dir = tempfile::tempdir().unwrap();
+/// nsqd that may open so many, in that directory.
+fn limited(dir: &Path) -> Program {
     let mut command = Command::new("sh");
     let limited = format!("ulimit -n {LIMIT} && exec \"$@\"");
     command.args(["-c", &limited, "sh", env!("CARGO_BIN_EXE_nsqd"), "-tcp-address=127.0.0.1:0"]);
-    command.arg("-http-address=127.0.0.1:0");
-    let mut nsqd = Program::start(command, dir.path());
+    command.args(["-http-address=127.0.0.1:0", "-durable"]);
+    Program::start(command, dir)
+}
+
+#[test]
+fn topics_that_have_more_files_than_may_be_open_work() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nsqd = limited(dir.path());
+    let (_, web) = nsqd.addresses();
+    for topic in 0..2 * LIMIT {
+        let published = http("POST", &web, &format!("/pub?topic=t{topic}"), "m");
+        assert!(published.is_ok_and(|answer| answer == "OK"), "{topic} topics had room:\n{}", nsqd.stderr());
+    }
+    nsqd.wait_for("health", |_| http("GET", &web, "/ping", "").ok());
+}
+
+#[test]
+fn nsqd_that_runs_out_of_open_files_says_so_and_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nsqd = limited(dir.path());
     let (tcp, web) = nsqd.addresses();
 
     let crowd: Vec<_> = (0..2 * LIMIT).map(|_| TcpStream::connect(&tcp).unwrap()).collect();

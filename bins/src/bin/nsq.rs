@@ -10,11 +10,11 @@ use nsq_bins::serve_nsq::serve;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    daemon::main("nsq", NsqOptions::parse(std::env::args_os().skip(1)), common, run)
+    daemon::main("nsq", NsqOptions::FLAGS, NsqOptions::parse(std::env::args_os().skip(1)), common, run)
 }
 
 fn common(options: &NsqOptions) -> Common<'_> {
-    Common { version: options.version, log_prefix: "[nsq] ", log_level: options.log_level }
+    Common { version: options.version, config: "", log_prefix: "[nsq] ", log_level: options.log_level }
 }
 
 fn run(parsed: Parsed<NsqOptions>, level: LevelHandle) -> Result<(), String> {

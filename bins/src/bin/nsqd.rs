@@ -11,11 +11,16 @@ use nsq_bins::serve::serve;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    daemon::main("nsqd", NsqdOptions::parse(std::env::args_os().skip(1)), common, run)
+    daemon::main("nsqd", NsqdOptions::FLAGS, NsqdOptions::parse(std::env::args_os().skip(1)), common, run)
 }
 
 fn common(options: &NsqdOptions) -> Common<'_> {
-    Common { version: options.version, log_prefix: &options.log_prefix, log_level: options.log_level }
+    Common {
+        version: options.version,
+        config: &options.config,
+        log_prefix: &options.log_prefix,
+        log_level: options.log_level,
+    }
 }
 
 /// Takes the data path, looks at the options, and serves; the error is the text of the fatal line.

@@ -10,11 +10,16 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let parsed = NsqlookupdOptions::parse(std::env::args_os().skip(1));
-    daemon::main("nsqlookupd", parsed, common, |parsed, _| run(parsed))
+    daemon::main("nsqlookupd", NsqlookupdOptions::FLAGS, parsed, common, |parsed, _| run(parsed))
 }
 
 fn common(options: &NsqlookupdOptions) -> Common<'_> {
-    Common { version: options.version, log_prefix: &options.log_prefix, log_level: options.log_level }
+    Common {
+        version: options.version,
+        config: &options.config,
+        log_prefix: &options.log_prefix,
+        log_level: options.log_level,
+    }
 }
 
 fn run(parsed: Parsed<NsqlookupdOptions>) -> Result<(), String> {

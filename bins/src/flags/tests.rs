@@ -71,9 +71,13 @@ fn repeated_flags_append() {
 
 #[test]
 fn flags_end_at_two_dashes_or_the_first_other_word() {
-    for line in ["-- -size 5", "word -size 5", "- -size 5"] {
-        assert_eq!(options(line).size, 10, "{line}");
+    for (line, left) in [("-- -size 5", "-size 5"), ("word -size 5", "word -size 5"), ("- -size 5", "- -size 5")] {
+        let parsed = run(line).unwrap();
+        assert_eq!(parsed.options.size, 10, "{line}");
+        let warned = format!("flags end at the first word that is none; ignored: {left}");
+        assert_eq!(warnings(Options::FLAGS, &parsed), [warned], "{line}");
     }
+    assert!(run("-size 5 --").unwrap().ignored.is_empty());
 }
 
 #[test]
@@ -149,4 +153,74 @@ fn exit_statuses() {
     assert_eq!(code(Stop::Help(String::new())), format!("{:?}", ExitCode::SUCCESS));
     assert_eq!(code(Stop::Usage(String::new())), format!("{:?}", ExitCode::from(2)));
     assert_eq!(code(Stop::Fatal(String::new())), format!("{:?}", ExitCode::from(1)));
+}
+
+/// What a config file and a command line make together; the file is `config.toml` in a directory of its own.
+fn with_file(text: &str, line: &str) -> Result<Parsed<Options>, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.toml");
+    std::fs::write(&path, text).unwrap();
+    let path = path.to_str().unwrap();
+    let mut parsed = run(line).unwrap();
+    let shorter = |text: String| text.replace(path, "config.toml");
+    config_file::read(path, Options::FLAGS, &mut parsed).map_err(shorter)?;
+    parsed.ignored = parsed.ignored.into_iter().map(shorter).collect();
+    Ok(parsed)
+}
+
+#[test]
+fn a_config_file_says_what_the_command_line_does_not() {
+    let text = "# all kinds\naddress = 'a:1'\nsize = 5\nid = '-7'\ntimeout = '1m'\nsnappy = false\npeers = ['b', 'c,d']\n\
+                percentiles = [0.5, 1]\n";
+    let parsed = with_file(text, "").unwrap();
+    let all = Options {
+        address: "a:1".into(),
+        size: 5,
+        id: -7,
+        timeout: Duration::from_secs(60),
+        snappy: false,
+        quiet: false,
+        peers: vec!["b".into(), "c,d".into()],
+        percentiles: Percentiles(vec![1.0, 0.5]),
+    };
+    assert_eq!(parsed.options, all);
+    let parsed = with_file(text, "--size=10 --peer=x -snappy").unwrap();
+    assert_eq!(parsed.options, Options { size: 10, peers: vec!["x".into()], snappy: true, ..all });
+    let other =
+        with_file("timeout = 1500\nsnappy = 'F'\npeers = 'b,c'\npercentiles = '0.5, 0.9'\n", "").unwrap().options;
+    assert_eq!((other.timeout, other.snappy), (Duration::from_millis(1500), false));
+    assert_eq!((other.peers, other.percentiles), (vec!["b".into(), "c".into()], Percentiles(vec![0.9, 0.5])));
+    assert_eq!(with_file("peers = ''\npercentiles = ''\n", "").unwrap().options, Options::new("h"));
+}
+
+#[test]
+fn what_a_config_file_asks_for_in_vain_is_warned_about() {
+    let warned = |text| warnings(Options::FLAGS, &with_file(text, "").unwrap());
+    assert_eq!(warned("peers = ['a']"), ["--peer has no effect: this build does not support peers yet"]);
+    assert_eq!(
+        warned("node_id = 3\nnode-id = 3\nquiet = true\nnothing = 1\nid = 4\n[table]\nsize = 5\n"),
+        [
+            "config.toml: node-id is no key and has no effect, id is one",
+            "config.toml: node_id is no key and has no effect, id is one",
+            "config.toml: nothing is no key and has no effect",
+            "config.toml: quiet is no key and has no effect",
+            "config.toml: table is no key and has no effect",
+        ]
+    );
+}
+
+#[test]
+fn a_config_file_that_cannot_be_used_is_fatal() {
+    let why = |text| with_file(text, "").unwrap_err().replace("failed to load config file config.toml - ", "");
+    assert!(why("size = 1\nsize\n").starts_with("line 2: "), "{}", why("size = 1\nsize\n"));
+    assert_eq!(why("size = 1.5"), "invalid value for size: it cannot be of the type float");
+    assert_eq!(why("size = true"), "invalid value for size: parse error");
+    assert_eq!(why("timeout = '60'"), "invalid value for timeout: parse error");
+    assert_eq!(why("timeout = 1.5"), "invalid value for timeout: it cannot be of the type float");
+    assert_eq!(why("address = 5"), "invalid value for address: it cannot be of the type integer");
+    assert_eq!(why("peers = [5]"), "invalid value for peers: it cannot be of the type integer");
+    assert!(why("snappy = 1").starts_with("invalid value for snappy: say true or false"));
+    assert_eq!(why("percentiles = 'x'"), "invalid value for percentiles: Could not parse: x");
+    let missing = config_file::read("no/such", Options::FLAGS, &mut run("").unwrap()).unwrap_err();
+    assert_eq!(missing, "failed to load config file no/such - open no/such: no such file or directory");
 }

@@ -1,9 +1,10 @@
 //! What a flag may set: one trait, implemented by the few std types that options are made of.
-//! Text of the command line goes in; the usage's default and the rendering of `GET /config/:opt` come out.
+//! Text of the command line or a value of the config file goes in; the usage's default and the rendering of `GET /config/:opt` come out.
 //! The rule: a type knows its spelling, so a table of flags never says it again.
 
 use super::syntax::{OUT_OF_RANGE, format_duration, parse_bool, parse_duration, parse_int};
 use std::time::Duration;
+use toml::Value as Toml;
 
 /// A field of an options struct that one flag sets.
 pub trait Value {
@@ -19,6 +20,16 @@ pub trait Value {
 
     /// Takes over what one occurrence of the flag says.
     fn set(&mut self, text: &str) -> Result<(), Refusal>;
+
+    /// Takes over what the config file says, in any spelling that upstream takes (spec: http_flags_tools §3.0).
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        match value {
+            Toml::String(text) => self.set(text),
+            Toml::Integer(number) => self.set(&number.to_string()),
+            Toml::Boolean(truth) => self.set(&truth.to_string()),
+            other => Err(wrong_type(other)),
+        }
+    }
 
     /// The value as the usage text shows a default; `None` for false, zero and empty.
     fn shown(&self) -> Option<String>;
@@ -42,6 +53,10 @@ impl From<&str> for Refusal {
     }
 }
 
+fn wrong_type(value: &Toml) -> Refusal {
+    Refusal::Value(format!("it cannot be of the type {}", value.type_str()))
+}
+
 /// An option as `GET /config/:opt` renders it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigValue {
@@ -63,6 +78,16 @@ impl Value for bool {
     fn set(&mut self, text: &str) -> Result<(), Refusal> {
         *self = parse_bool(text)?;
         Ok(())
+    }
+
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        match value {
+            Toml::String(text) => self.set(text),
+            Toml::Boolean(truth) => self.set(&truth.to_string()),
+            // Upstream takes 0 for true and 1 for false: whichever is meant, somebody would be surprised.
+            Toml::Integer(_) => Err("say true or false, a number means one thing here and another to others".into()),
+            other => Err(wrong_type(other)),
+        }
     }
 
     fn shown(&self) -> Option<String> {
@@ -112,6 +137,14 @@ impl Value for Duration {
         Ok(())
     }
 
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        match value {
+            Toml::String(text) => self.set(text),
+            Toml::Integer(millis) => self.set(&format!("{millis}ms")),
+            other => Err(wrong_type(other)),
+        }
+    }
+
     fn shown(&self) -> Option<String> {
         (!self.is_zero()).then(|| format_duration(*self))
     }
@@ -131,6 +164,10 @@ impl Value for String {
         Ok(())
     }
 
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        self.set(value.as_str().ok_or_else(|| wrong_type(value))?)
+    }
+
     fn shown(&self) -> Option<String> {
         (!self.is_empty()).then(|| format!("{self:?}"))
     }
@@ -140,10 +177,21 @@ impl Value for String {
     }
 }
 
-/// A repeatable flag: each occurrence appends, commas are not split.
+/// A repeatable flag: each occurrence appends. Commas are split in the config file only.
 impl Value for Vec<String> {
     fn set(&mut self, text: &str) -> Result<(), Refusal> {
         self.push(text.to_owned());
+        Ok(())
+    }
+
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        let text = |value: &Toml| value.as_str().map(str::to_owned).ok_or_else(|| wrong_type(value));
+        *self = match value {
+            Toml::Array(values) => values.iter().map(text).collect::<Result<_, _>>()?,
+            Toml::String(text) if text.is_empty() => Self::new(),
+            Toml::String(text) => text.split(',').map(str::to_owned).collect(),
+            other => return Err(wrong_type(other)),
+        };
         Ok(())
     }
 
@@ -171,6 +219,19 @@ impl Value for Percentiles {
         }
         self.0.sort_by(|a, b| b.total_cmp(a));
         Ok(())
+    }
+
+    fn read(&mut self, value: &Toml) -> Result<(), Refusal> {
+        match value {
+            Toml::Array(values) => values.iter().try_for_each(|value| match value {
+                Toml::Float(fraction) => self.set(&fraction.to_string()),
+                Toml::Integer(whole) => self.set(&whole.to_string()),
+                other => Err(wrong_type(other)),
+            }),
+            Toml::String(text) if text.is_empty() => Ok(()),
+            Toml::String(text) => self.set(&text.replace(' ', "")),
+            other => Err(wrong_type(other)),
+        }
     }
 
     fn shown(&self) -> Option<String> {

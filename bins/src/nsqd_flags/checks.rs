@@ -37,6 +37,9 @@ impl NsqdOptions {
         if self.max_msg_size > MESSAGE_MAX {
             return Err(format!("--max-msg-size must be at most {MESSAGE_MAX}, a message file cannot hold more"));
         }
+        if self.mem_queue_bytes == 0 {
+            return Err("--mem-queue-bytes must be greater than 0, no message could be accepted".to_owned());
+        }
         if self.max_bytes_per_file == 0 {
             return Err("--max-bytes-per-file must be greater than 0".to_owned());
         }
@@ -131,6 +134,7 @@ mod tests {
                 "cannot require TLS client connections: this build does not support TLS yet",
             ),
             ("--max-msg-size=536869889", "--max-msg-size must be at most 536869888, a message file cannot hold more"),
+            ("--mem-queue-bytes=0", "--mem-queue-bytes must be greater than 0, no message could be accepted"),
             ("--max-bytes-per-file=0", "--max-bytes-per-file must be greater than 0"),
             ("--sync-timeout=0", "--sync-timeout must be greater than 0 (--sync-every=1 syncs after each message)"),
             (

@@ -116,7 +116,7 @@ fn the_statsd_prefix_names_the_node() {
 #[test]
 fn features_asked_for_in_vain_are_named() {
     let warned = |line| flags::warnings(NsqdOptions::FLAGS, &parse(line)).len();
-    assert_eq!(warned("--tls-cert=a --statsd-address=b --auth-http-address=c --config=e"), 4);
+    assert_eq!(warned("--tls-cert=a --statsd-address=b --auth-http-address=c"), 3);
     assert_eq!(warned("--worker-id --verbose"), 2);
     assert_eq!(warned("--data-path=/ --mem-queue-size=1 --lookupd-tcp-address=d --deflate=false --statsd-address="), 0);
     assert_eq!(warned("--max-bytes-per-file=1 --sync-every=1 --sync-timeout=1s --durable --durable-topic=t"), 0);

@@ -11,6 +11,9 @@ pub(super) const CLOSE_WAIT: &[u8] = b"\0\0\0\x0e\0\0\0\0CLOSE_WAIT";
 /// What the client answers with NOP, or any other command.
 pub(super) const HEARTBEAT: &[u8] = b"\0\0\0\x0f\0\0\0\0_heartbeat_";
 
+/// Bytes in front of the data.
+pub(super) const HEAD: usize = 8;
+
 /// A response frame.
 pub(super) fn response(data: &[u8]) -> Vec<u8> {
     frame(0, data)

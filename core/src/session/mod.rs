@@ -83,6 +83,19 @@ pub struct Session {
     pulse: Pulse,
     /// Nothing more comes in or goes out.
     finished: bool,
+    /// Who has ended it, if not the peer.
+    cause: Option<Cause>,
+}
+
+/// Why a session has hung up on its peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// A fatal error, with this text.
+    Error(Vec<u8>),
+    /// The peer did not answer heartbeats.
+    Silence,
+    /// Its channel, or its topic, was deleted.
+    Deleted,
 }
 
 impl Session {
@@ -112,6 +125,7 @@ impl Session {
             replies: Replies::default(),
             pulse: Pulse::new(options.heartbeat_interval, now.instant),
             finished: false,
+            cause: None,
             options,
         }
     }
@@ -192,9 +206,10 @@ impl Session {
         // Not before all that came with the reply before it: it may have been the failure of a FIN.
         if let Some(frame) = self.replies.fatal() {
             out.extend_from_slice(frame);
-            self.hang_up();
+            let text = frame[frame::HEAD..].to_vec();
+            self.hang_up(Cause::Error(text));
         } else if self.silence_due().is_some_and(|due| due <= now.instant) {
-            self.hang_up();
+            self.hang_up(Cause::Silence);
         } else if self.heartbeat_due().is_some_and(|due| due <= now.instant) && self.pulse.beats(now.instant) {
             out.extend_from_slice(frame::HEARTBEAT);
         }
@@ -210,6 +225,11 @@ impl Session {
     /// given to [`write`](Self::write).
     pub fn is_finished(&self) -> bool {
         self.finished || matches!(self.reading, Reading::Ended) && self.replies.is_empty()
+    }
+
+    /// Why it has hung up; `None` if it has not, or the peer has.
+    pub fn cause(&self) -> Option<&Cause> {
+        self.cause.as_ref()
     }
 
     /// How many replies and failures have not gone out.
@@ -250,7 +270,7 @@ impl Session {
             ToConn::Failed { after, verb, id, why } => self.replies.fail(after, verb, id, &why, out),
             ToConn::Disconnect => {
                 self.send(now, out);
-                self.hang_up();
+                self.hang_up(Cause::Deleted);
             }
         }
     }
@@ -264,8 +284,9 @@ impl Session {
         }
     }
 
-    fn hang_up(&mut self) {
+    fn hang_up(&mut self, cause: Cause) {
         self.finished = true;
+        self.cause = Some(cause);
         self.reading = Reading::Ended;
         self.replies.clear();
     }

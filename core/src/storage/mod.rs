@@ -4,6 +4,7 @@
 //! Everything here is bytes in and bytes out: the topic decides what is written and when, a disk outside of core does
 //! it. Nothing that comes from a file is believed before its checksum has been looked at.
 
+pub mod diskqueue;
 pub mod journal;
 pub mod names;
 pub mod record;

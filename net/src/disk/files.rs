@@ -1,10 +1,11 @@
 //! The real disk: a directory of the machine and the files in it that are open.
 //!
 //! A file that was written stays open for a while: to open it anew for each write costs more than small writes do, and an
-//! error of the medium is told to those who had the file open when it happened. Blocking calls only; nobody in here waits
+//! error of the medium is told to those who had the file open when it happened. When the process may not open any more
+//! they all give way. Blocking calls only; nobody in here waits
 //! for a lock while the disk works.
 
-use super::{Content, Found, Op, Outcome};
+use super::{Content, EMFILE, ENFILE, Found, Op, Outcome};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -54,10 +55,10 @@ impl Files {
             }
             Op::RemoveDir(name) => {
                 self.forget(&name);
-                unless_missing(fs::remove_dir_all(self.path(&name)))?;
+                unless_missing(self.opening(|| fs::remove_dir_all(self.path(&name))))?;
             }
-            Op::SyncDir(name) => File::open(self.path(&name))?.sync_all()?,
-            Op::List(name) => return list(&self.path(&name)).map(Outcome::List),
+            Op::SyncDir(name) => self.opening(|| File::open(self.path(&name)))?.sync_all()?,
+            Op::List(name) => return self.opening(|| list(&self.path(&name))).map(Outcome::List),
         }
         Ok(Outcome::Done)
     }
@@ -70,7 +71,7 @@ impl Files {
         self.forget(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        self.keep(name, Arc::new(options.open(self.path(name))?));
+        self.keep(name, Arc::new(self.opening(|| options.open(self.path(name)))?));
         Ok(())
     }
 
@@ -98,9 +99,20 @@ impl Files {
             }
         }
         let path = self.path(name);
-        let file = Arc::new(OpenOptions::new().read(true).write(true).open(path)?);
+        let file = Arc::new(self.opening(|| OpenOptions::new().read(true).write(true).open(&path))?);
         self.keep(name, Arc::clone(&file));
         Ok(file)
+    }
+
+    /// Does what opens a file. If too many are open, those that are kept are closed, and it is tried once more.
+    fn opening<T>(&self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        match open() {
+            Err(error) if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => {
+                self.open().files.clear();
+                open()
+            }
+            done => done,
+        }
     }
 
     fn keep(&self, name: &str, file: Arc<File>) {

@@ -77,6 +77,42 @@ fn a_flipped_byte_costs_one_message() {
 }
 
 #[test]
+fn damage_in_many_places_is_told_in_a_few_lines_and_loss_without_a_file() {
+    let dir = filled(false);
+    let file = files(&directory(dir.path(), "hurt"), ".log").swap_remove(1);
+    let length = fs::metadata(&file).unwrap().len();
+    (1..50).for_each(|part| flip(&file, length / 50 * part));
+    let (_, log) = survivors(dir.path());
+    let directory = directory(dir.path(), "hurt");
+    let name = directory.file_name().unwrap().display();
+    let told: Vec<_> = log.lines().filter(|line| line.contains(" is damaged")).collect();
+    assert_eq!(told.len(), 21, "{log}");
+    assert!(told[20].contains(&format!(" ERROR: TOPIC(hurt): topics/{name} is damaged in ")), "{log}");
+    assert!(told[20].ends_with(" bytes"), "{log}");
+}
+
+#[test]
+fn what_was_set_aside_is_called_so() {
+    let dir = filled(false);
+    let aside = directory(dir.path(), "hurt").join("0000000f.journal.unreadable");
+    fs::write(&aside, "").unwrap();
+    let (_, log) = survivors(dir.path());
+    assert!(log.contains("0000000f.journal.unreadable was set aside, it is left alone"), "{log}");
+    assert!(!log.contains("is none of this topic's files"), "{log}");
+}
+
+#[test]
+fn an_nsqd_dat_that_cannot_be_read_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("data/nsqd.dat")).unwrap();
+    let mut nsqd = crate::program::Program::start(super::command(dir.path(), &[]), dir.path());
+    assert_eq!(nsqd.status(), 1);
+    let log = nsqd.stderr();
+    let why = "failed to load metadata - cannot read nsqd.dat - Is a directory (in the directory data)";
+    assert!(log.ends_with(&format!(" FATAL: {why}\n")), "{log}");
+}
+
+#[test]
 fn a_segment_that_was_cut_loses_its_end() {
     let dir = filled(false);
     let file = files(&directory(dir.path(), "hurt"), ".log").swap_remove(1);

@@ -9,7 +9,7 @@ use crate::program::{PATIENCE, Program, answer, http};
 use nsq_core::message::MessageId;
 use nsq_core::wire::Message;
 use nsq_net::client::plain::{Consumer, Event, Published};
-use rustix::process::{Pid, Resource, getrlimit, prlimit};
+use rustix::process::{Pid, Resource, Signal, getrlimit, prlimit};
 use std::collections::BTreeSet;
 use std::io::{Write as _, stderr};
 use std::path::Path;
@@ -68,6 +68,20 @@ fn a_failing_disk_refuses_what_needs_it_and_recovers_by_itself() {
 #[test]
 fn a_failing_disk_refuses_what_is_to_be_durable_and_recovers_by_itself() {
     failing("--durable", true);
+}
+
+#[test]
+fn an_end_that_cannot_write_what_was_accepted_is_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut nsqd = Nsqd::start(dir.path(), &["--mem-queue-size=10"]);
+    run(async { publish(&mut nsqd.producer().await, TOPIC, 0..3, BODY).await });
+    // A file that is in the way; were all files to stay as they are, the log would too.
+    std::fs::write(dir.path().join("data/topics"), "").unwrap();
+    nsqd.program.signal(Signal::TERM);
+    assert_eq!(nsqd.program.status(), 1, "{}", nsqd.log());
+    let log = nsqd.log();
+    assert!(log.contains(" ERROR: TOPIC(t): lost 3 messages: "), "{log}");
+    assert!(log.ends_with(" FATAL: failed to store 3 messages, they are lost\n"), "{log}");
 }
 
 fn failing(flag: &str, durable: bool) {

@@ -484,8 +484,7 @@ impl Topic {
         // journal names it.
         let probes = flush && store.trouble.sync.wants_probe() && store.carry.copies() == 0;
         // What a commit under way writes no fsync can cover yet.
-        let mut unsynced =
-            |chunk: &u64| log.chunk(*chunk).filter(|chunk| !probes && chunk.has_unsynced())?.segment();
+        let mut unsynced = |chunk: &u64| log.chunk(*chunk).filter(|chunk| !probes && chunk.has_unsynced())?.segment();
         let hurry = (is_short || store.closing.is_some()) && store.unsynced.iter().any(|it| unsynced(it).is_some());
         let many = store.written >= store.options.sync_every.max(1);
         if !many && !hurry && !flush && store.sync_due.is_none_or(|due| due > cx.now.instant) {

@@ -164,10 +164,8 @@ fn a_large_backlog_is_written_in_parts() {
     assert!(world.bench.jobs.is_empty());
     world.bench.give([Input::Shutdown]);
     let commits = world.bench.jobs.iter().filter(|job| job.lane == Lane::Commit);
-    let written: usize = commits
-        .flat_map(|job| &job.ops)
-        .map(|op| if let Op::Write { data, .. } = op { data.len() } else { 0 })
-        .sum();
+    let written: usize =
+        commits.flat_map(|job| &job.ops).map(|op| if let Op::Write { data, .. } = op { data.len() } else { 0 }).sum();
     assert!(written < 600_000, "{written} bytes at once");
     world.work(usize::MAX);
     world.crash(End::WorstPowerOff);
@@ -182,7 +180,11 @@ fn what_was_fsynced_and_does_not_check_out_is_lost_and_not_torn() {
     let segment = world.files.segments()[0];
     world.rot_at(b"CHNK", 6);
     world.crash(End::Kill);
-    assert!(world.problems.iter().any(|problem| matches!(problem.what, Trouble::Unreadable(_))), "{:?}", world.problems);
+    assert!(
+        world.problems.iter().any(|problem| matches!(problem.what, Trouble::Unreadable(_))),
+        "{:?}",
+        world.problems
+    );
     let lost = |problem: &Problem| matches!(problem.what, Trouble::Lost(_, 20));
     assert_eq!(world.problems.iter().filter(|problem| lost(problem)).count(), 2, "{:?}", world.problems);
     assert!(!world.files.segments().contains(&segment), "it is set aside, and not removed");

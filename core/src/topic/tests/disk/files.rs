@@ -88,9 +88,8 @@ impl Files {
             let is_alone = job.lane == Lane::Read || job.ops.is_empty() || self.jobs.iter().all(is_other);
             assert!(is_alone, "two jobs that write in lane {:?}", job.lane);
             // An error is told once, to whichever of two fsyncs.
-            let syncs = |job: &Job, name: FileName| {
-                job.ops.iter().any(|op| matches!(op, Op::Sync { file } if *file == name))
-            };
+            let syncs =
+                |job: &Job, name: FileName| job.ops.iter().any(|op| matches!(op, Op::Sync { file } if *file == name));
             let segments = job.ops.iter().filter_map(|op| if let Op::Sync { file } = op { Some(*file) } else { None });
             for file in segments.filter(|file| matches!(file, FileName::Segment(_))) {
                 assert!(!self.jobs.iter().any(|other| syncs(&other.job, file)), "two fsyncs of {file:?} at once");
