@@ -11,6 +11,7 @@ mod carry;
 mod commit;
 mod flush;
 pub(super) mod ledger;
+mod placing;
 mod reading;
 mod restore;
 

@@ -125,23 +125,7 @@ impl Files {
     }
 
     fn perform(&mut self, op: Op, random: &mut Random) -> Result<Option<Loaded>, String> {
-        let fails = match op {
-            Op::Read { file, offset, length, .. } => self.cannot_read(file, offset as usize, length),
-            _ => self.failing > 0,
-        };
-        if fails && self.failing != usize::MAX && !matches!(op, Op::Read { .. }) {
-            self.failing -= 1;
-        }
-        let grows = |file| self.is_full && matches!(file, FileName::Segment(_));
-        let fails = match op {
-            Op::Create { file } | Op::Write { file, .. } => fails || grows(file),
-            Op::Sync { file: FileName::Segment(_) } if self.failing_syncs > 0 => {
-                self.failing_syncs -= usize::from(self.failing_syncs != usize::MAX);
-                true
-            }
-            Op::Sync { .. } => fails || self.failing_journals,
-            _ => fails,
-        };
+        let fails = self.fails(&op);
         match op {
             Op::Create { file } => {
                 if fails {
@@ -197,6 +181,27 @@ impl Files {
             }
         }
         Ok(None)
+    }
+
+    /// Whether an operation fails, which may be one failure less to come.
+    fn fails(&mut self, op: &Op) -> bool {
+        let fails = match *op {
+            Op::Read { file, offset, length, .. } => return self.cannot_read(file, offset as usize, length),
+            _ => self.failing > 0,
+        };
+        if fails && self.failing != usize::MAX {
+            self.failing -= 1;
+        }
+        let grows = |file| self.is_full && matches!(file, FileName::Segment(_));
+        match *op {
+            Op::Create { file } | Op::Write { file, .. } => fails || grows(file),
+            Op::Sync { file: FileName::Segment(_) } if self.failing_syncs > 0 => {
+                self.failing_syncs -= usize::from(self.failing_syncs != usize::MAX);
+                true
+            }
+            Op::Sync { .. } => fails || self.failing_journals,
+            _ => fails,
+        }
     }
 
     fn cannot_read(&self, file: FileName, offset: usize, length: usize) -> bool {

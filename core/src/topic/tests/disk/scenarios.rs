@@ -97,7 +97,7 @@ fn publishers_who_have_shared_a_commit_share_the_next_one_too() {
     assert_eq!(jobs(&world), (0, 0), "without fsyncs there is little to share");
     let mut world = durable();
     world.work(usize::MAX);
-    let alone = world.bench.connect();
+    let alone = Some(world.bench.connect());
     (0..4).for_each(|_| world.publish_from(alone, 1, 10, Duration::ZERO));
     end_job(&mut world);
     end_job(&mut world);

@@ -166,11 +166,10 @@ impl World {
     // What happens.
 
     pub(super) fn publish(&mut self, count: usize, size: usize, defer: Duration) {
-        let from = self.bench.connect();
-        self.publish_from(from, count, size, defer);
+        self.publish_from(None, count, size, defer);
     }
 
-    pub(super) fn publish_from(&mut self, from: ConnId, count: usize, size: usize, defer: Duration) {
+    pub(super) fn publish_from(&mut self, from: Option<ConnId>, count: usize, size: usize, defer: Duration) {
         let first = self.messages.len();
         let bodies = (first..first + count).map(|number| {
             let mut body = format!("{number:08}").into_bytes();
@@ -183,7 +182,7 @@ impl World {
         for channel in CHANNELS.into_iter().filter(|channel| !self.bench.topic.has_channel(&channel_name(channel))) {
             self.messages[first..].iter_mut().for_each(|message| message.seen.entry(channel).or_default().free = true);
         }
-        let slot = self.bench.slot();
+        let (from, slot) = (from.unwrap_or_else(|| self.bench.connect()), self.bench.slot());
         self.waiting.insert(slot, (first..first + count).collect());
         self.give(Input::Publish { from, slot, bodies, defer });
     }
@@ -697,5 +696,5 @@ pub(super) fn disk(durable: bool) -> Disk {
 }
 
 fn number(body: &[u8]) -> usize {
-    core::str::from_utf8(&body[..8]).expect("text").parse().expect("a number")
+    core::str::from_utf8(&body[..8]).ok().and_then(|text| text.parse().ok()).expect("a number")
 }
