@@ -82,7 +82,7 @@ impl Node {
         while let Some((_, conn, slot)) = self.waiting.pop_front_if(|(wanted, ..)| *wanted <= generation) {
             out.push(NodeEffect::Reply { conn, slot, result: result.clone() });
         }
-        // A save that failed is tried again with the next change, not at once and for ever.
+        // A save that failed is the driver's to try again, after a while.
         self.saved = generation;
         self.save(out);
     }

@@ -137,9 +137,8 @@ impl Server {
     fn report_lost(&self, failed: &BTreeMap<TopicName, String>) -> u64 {
         let mut total = 0;
         for topic in self.broker.all_topics() {
-            let mut lost = 0;
             // What one that has panicked had is not known.
-            let _ = topic.look(|topic| topic.at_risk(false, |_, _| lost += 1));
+            let lost = topic.look(|topic| topic.unsaved() as u64).unwrap_or(0);
             match failed.get(topic.name()) {
                 _ if lost == 0 => {}
                 Some(why) => {

@@ -159,11 +159,6 @@ impl Topic {
         self.gone
     }
 
-    /// Whether it gives no messages to channels.
-    pub const fn is_paused(&self) -> bool {
-        self.paused
-    }
-
     /// Sets a topic up as `nsqd.dat` lists it, before anything else happens to it.
     pub fn restore(&mut self, paused: bool, channels: impl IntoIterator<Item = (ChannelName, bool)>) {
         self.paused = paused;

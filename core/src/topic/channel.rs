@@ -477,13 +477,13 @@ impl Channel {
             .iter()
             .flat_map(|range| log.numbers(range.next, range.count))
             .for_each(|(chunk, count)| each(chunk, count));
-        self.handed_out_or_deferred(|loc| each(loc.chunk, 1));
+        self.each_out(|loc, _, _| each(loc.chunk, 1));
     }
 
     /// Every record that the channel needs.
     pub(super) fn needed(&self, log: &Log, mut each: impl FnMut(Loc)) {
         self.each_fresh(log, &mut each);
-        self.handed_out_or_deferred(each);
+        self.each_out(|loc, _, _| each(loc));
     }
 
     /// Every record that it has not handed out and that can be read.
@@ -501,12 +501,6 @@ impl Channel {
                 }
             }
         }
-    }
-
-    fn handed_out_or_deferred(&self, mut each: impl FnMut(Loc)) {
-        self.waiting.iter().for_each(|waiting| each(waiting.loc));
-        self.deferred.iter().for_each(|deferred| each(deferred.loc));
-        self.flights.iter().for_each(|flight| each(flight.loc));
     }
 
     /// Checks all invariants.

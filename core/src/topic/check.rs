@@ -1,60 +1,70 @@
-//! A topic looked at as a whole: its invariants, and what it holds. Tests and the simulator call this after each step.
+//! A topic looked at as a whole: what it holds, what of that would be lost now, and its invariants, which tests and the
+//! simulator check after each step.
 
-use super::log::Step;
+use super::log::{Loc, Step};
 use super::{Counters, Topic};
 use crate::name::ChannelName;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 #[cfg(test)]
 use alloc::vec::Vec;
 
 impl Topic {
-    /// Calls `each` with the payload of every message held in memory: once for those not given to channels yet, with
-    /// no name, and once for each channel that needs it. The simulator excuses exactly these when it kills a node.
+    /// Calls `each` with the payload of every message that is resident: once for those not given to channels yet, with no
+    /// name, and once for each channel that needs it.
     pub fn held(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
-        let mut give = |name: Option<&ChannelName>, loc| {
+        self.each_needed(|name, loc| {
             if let Ok(payload) = self.log.payload(loc) {
                 each(name, payload);
             }
-        };
-        let mut cursor = self.fan;
-        for _ in 0..self.backlog {
-            let Step::Record(loc) = self.log.advance(&mut cursor) else { break };
-            give(None, loc);
-        }
-        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc));
-        for (_, channel) in &self.channels {
-            channel.needed(&self.log, |loc| give(Some(&channel.name), loc));
-        }
+        });
     }
 
-    /// Calls `each` with the payload of every message that is not done and would be lost now: if the process ended, or,
-    /// with `power_off`, if the machine did. Once for those not given to channels yet, with no name, and once for each
-    /// channel that needs it.
+    /// The same for every message that would be lost now: if the process ended, or, with `power_off`, if the machine did.
+    /// The simulator excuses exactly these when it kills a node.
     pub fn at_risk(&self, power_off: bool, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
-        let mut give = |name: Option<&ChannelName>, loc| {
-            if !self.log.is_safe(loc, power_off)
-                && !self.store.as_ref().is_some_and(|store| store.carry.shelters(loc))
+        self.each_needed(|name, loc| {
+            if self.is_at_risk(loc, power_off)
                 && let Ok(payload) = self.log.payload(loc)
             {
                 each(name, payload);
             }
-        };
+        });
+    }
+
+    /// How many messages would be lost now, if the process ended, though they were acknowledged: those that wait for a
+    /// commit were not.
+    pub fn unsaved(&self) -> usize {
+        let mut unsaved = BTreeSet::new();
+        self.each_needed(|_, loc| {
+            let is_lost = self.is_at_risk(loc, false) && self.log.is_acknowledged(loc);
+            unsaved.extend(is_lost.then_some(loc));
+        });
+        unsaved.len()
+    }
+
+    fn is_at_risk(&self, loc: Loc, power_off: bool) -> bool {
+        let is_sheltered = self.store.as_ref().is_some_and(|store| store.carry.shelters(loc));
+        !is_sheltered && !self.log.is_safe(loc, power_off)
+    }
+
+    /// Every message that is not done.
+    fn each_needed(&self, mut each: impl FnMut(Option<&ChannelName>, Loc)) {
         let mut cursor = self.fan;
         let mut left = self.backlog;
         while left > 0 {
             match self.log.advance(&mut cursor) {
                 Step::Record(loc) => {
-                    give(None, loc);
+                    each(None, loc);
                     left -= 1;
                 }
                 Step::Lost(count) => left -= left.min(count.into()),
-                // What is not at hand is safe, and so is what was written with it.
+                // What is not resident is safe, and so is what was written with it.
                 Step::Missing(_) => left -= left.min(self.log.pass_chunk(&mut cursor)),
             }
         }
-        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc));
+        self.backlog_deferred.iter().for_each(|&(loc, _)| each(None, loc));
         for (_, channel) in &self.channels {
-            channel.needed(&self.log, |loc| give(Some(&channel.name), loc));
+            channel.needed(&self.log, |loc| each(Some(&channel.name), loc));
         }
     }
 

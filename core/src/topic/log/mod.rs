@@ -194,6 +194,12 @@ impl Log {
         placed.is_some_and(|placed| loc.offset >= placed.unsaid && loc.offset < end(placed).max(placed.kept))
     }
 
+    /// Whether a publish was answered before the record was written: its chunk was in memory only.
+    pub(super) fn is_acknowledged(&self, loc: Loc) -> bool {
+        let placed = self.chunks[self.find(loc.chunk)].placed.as_ref();
+        placed.is_none_or(|placed| loc.offset < placed.unsaid)
+    }
+
     /// A channel does not need the next `count` plain records from `cursor` on any more.
     pub(super) fn skip(&mut self, cursor: Cursor, count: u64) {
         let spread: Vec<_> = self.spread(cursor, count).collect();
@@ -235,13 +241,13 @@ impl Log {
         self.live += count * u64::from(channels);
     }
 
-    /// A channel takes the plain records between two cursors, whoever else has them; returns how many there are.
-    pub(super) fn retake(&mut self, from: Cursor, count: u64) -> u64 {
+    /// A channel takes the next `count` plain records from a cursor on, whoever else has them.
+    pub(super) fn retake(&mut self, from: Cursor, count: u64) {
         let spread: Vec<_> = self.spread(from, count).collect();
-        let taken = spread.iter().map(|&(_, count)| u64::from(count)).sum();
-        spread.into_iter().for_each(|(index, count)| self.chunks[index].live += count);
-        self.live += taken;
-        taken
+        for (index, count) in spread {
+            self.chunks[index].live += count;
+            self.live += u64::from(count);
+        }
     }
 
     /// A channel takes a deferred record, or a copy of one that another channel has.

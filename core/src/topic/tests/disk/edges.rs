@@ -98,6 +98,7 @@ fn operators_are_answered_by_the_journal_of_a_full_disk() {
     world.publish(3, 200, Duration::ZERO);
     world.tenths(30);
     assert!(world.messages[10..].iter().all(|message| message.refused));
+    assert_eq!(world.bench.topic.unsaved(), 0, "what was refused is nobody's loss");
     let (from, slot) = (world.bench.connect(), world.bench.slot());
     let action = Admin::EmptyChannel(ChannelName::new("a").expect("a name"));
     world.bench.give([Input::Admin { from, slot, action }]);
@@ -162,6 +163,7 @@ fn a_large_backlog_is_written_in_parts() {
     let mut world = World::new(false, 1_000_000, 1, |_, _| {});
     (0..20).for_each(|_| world.publish(100, 1000, Duration::ZERO));
     assert!(world.bench.jobs.is_empty());
+    assert_eq!(world.bench.topic.unsaved(), 2000, "each once, however many channels need it");
     world.bench.give([Input::Shutdown]);
     let commits = world.bench.jobs.iter().filter(|job| job.lane == Lane::Commit);
     let written: usize =
