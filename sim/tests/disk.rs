@@ -259,6 +259,28 @@ fn fsyncs_fail_and_power_goes() {
     });
 }
 
+/// After a kill the system still shows what a failed fsync has dropped, and takes it for written. A start must not rely on
+/// that.
+#[test]
+fn fsyncs_fail_and_a_kill_hides_it() {
+    sweep("fsyncs_fail_and_a_kill_hides_it", SEEDS, async |sim: Sim| {
+        sim.require(&["dropped_pages", "kills", "power_offs", "messages_found"]);
+        let mut world = World::start(sim, overflowing).await;
+        for _ in 0..4 {
+            let one_in = 1 + world.random.below(6);
+            world.nsqd.disk.configure(|faults| faults.fail_syncs_one_in = one_in);
+            sleep(world.up_to(millis(800))).await;
+            world.cluster.crash(&world.nsqd, false);
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+            sleep(world.up_to(millis(300))).await;
+            world.cluster.crash(&world.nsqd, true);
+            world.restart().await;
+        }
+        world.finish().await;
+    });
+}
+
 #[test]
 fn deferred_messages_keep_their_time() {
     sweep("deferred_messages_keep_their_time", SEEDS, async |sim: Sim| {

@@ -615,6 +615,24 @@ fn an_index_that_cannot_be_is_none() {
 }
 
 #[test]
+fn an_index_that_may_have_outlived_its_records_is_not_believed() {
+    let region = segment::HEAD + segment::REGION_HEAD + 512;
+    for (is_sealed, expected) in [(true, Some(4)), (false, None)] {
+        let mut files = directory();
+        let mut batch = Batch::default();
+        let safe = Safe { end: 180, sealed: is_sealed };
+        batch.push(&Entry::Segment { number: 2, needed: Some(safe) });
+        files.get_mut(&FileName::Journal(2)).unwrap().extend(batch.finish(slow_crc));
+        // Power was lost while both were written, and the sectors of the second chunk were not.
+        let bytes = files.get_mut(&FileName::Segment(2)).unwrap();
+        bytes[region..region + segment::REGION_HEAD + 512].fill(0);
+        let recovered = recover(&files);
+        assert_eq!(recovered.chunks.get(&4).map(|(_, region)| region.records), expected);
+        assert!(recovered.problems.iter().all(|problem| is_sealed || !matches!(problem.what, Trouble::Damaged(_))));
+    }
+}
+
+#[test]
 fn a_torn_tail_ends_the_last_segment() {
     let mut files = directory();
     let last = files.get_mut(&FileName::Segment(3)).unwrap();
