@@ -4,7 +4,7 @@
 
 use crate::broker::Broker;
 use crate::disk::{Content, Disk, Op};
-use crate::reserve::Reserve;
+use crate::reserve::{Reserve, explain};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
 use nsq_core::node::{self, Entry};
@@ -63,7 +63,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 /// Writes the latest state, and tells the node; whether it was written.
 pub(crate) async fn save(broker: &Broker) -> bool {
     let (generation, bytes) = broker.snapshot();
-    let result = write(&broker.storage.reserve, bytes.into()).await.map_err(|error| error.to_string());
+    let result = write(&broker.storage.reserve, bytes.into()).await.map_err(|error| explain(&error));
     broker.storage.report(FILE, result.as_ref().copied().map_err(String::as_str));
     let is_saved = result.is_ok();
     broker.saved(generation, result.map_err(|_| Refusal::NotSaved));

@@ -90,11 +90,11 @@ impl Reserve {
     }
 }
 
-/// What an operator is told of a reserve that is not whole.
+/// What an operator is told of an error of the disk: of a full one, what it means and what to do.
 pub(crate) fn explain(error: &io::Error) -> String {
     match is_full(error) {
         true => format!("disk full: what has to be written is refused until there is room in the data path - {error}"),
-        false => format!("no room can be kept for what makes room on a full disk - {error}"),
+        false => error.to_string(),
     }
 }
 

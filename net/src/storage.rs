@@ -234,7 +234,7 @@ impl Place {
     }
 
     async fn perform(&self, ops: Vec<Op>) -> Result<Option<Loaded>, Failed> {
-        let failed = |op| move |error: io::Error| Failed { op, reason: error.to_string() };
+        let failed = |op| move |error: io::Error| Failed { op, reason: reserve::explain(&error) };
         let state = self.make().await.map_err(failed(0))?;
         let refused = match *state {
             State::Removed => Some("the topic was deleted"),

@@ -51,13 +51,15 @@ fn full(flags: &[&str], durable: bool, delay: Duration) {
         let held = Held::by(&nsqd, delay).await;
         let (mut accepted, refused) = fill(&nsqd, FILLING).await;
         assert!(accepted.len() > 250, "8 MB are room for more than {} messages", accepted.len());
-        refuses(&nsqd, "space", durable).await;
+        refuses(&nsqd, ": disk full: ", durable).await;
         accepted.extend(if delay == HOUR { 0..2 } else { 0..4 });
         assert_eq!(held.drain(&nsqd, &refused).await, accepted, "accepted, delivered");
         nsqd.wait_for("end of the trouble", |nsqd| (nsqd.ping() == (200, "OK".to_owned())).then_some(()));
         recovered(&nsqd, durable).await;
     });
-    nsqd.stop();
+    let log = nsqd.stop();
+    let told = log.lines().filter(|line| line.contains(" ERROR: DISK: ")).count();
+    assert!((1..6).contains(&told), "it is told, and not over and over:\n{log}");
 }
 
 #[test]
