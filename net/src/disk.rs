@@ -97,6 +97,21 @@ pub trait Disk: Send + Sync {
     }
 }
 
+/// Has a disk host some work, which begins at once and goes on if the future is dropped.
+pub(crate) fn hosted<T, W>(disk: &dyn Disk, lane: Lane, work: W) -> impl Future<Output = io::Result<T>> + use<T, W>
+where
+    T: Send + 'static,
+    W: Future<Output = io::Result<T>> + Send + 'static,
+{
+    let (done, outcome) = oneshot::channel();
+    let task = async move {
+        // Nobody may want to know.
+        let _ = done.send(work.await);
+    };
+    disk.host(lane, Box::pin(task));
+    async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) }
+}
+
 impl Content {
     /// The bytes that go to disk.
     pub fn seal(self) -> Bytes {
@@ -147,14 +162,9 @@ impl Disk for Directory {
         if host::is_here() {
             return Box::pin(ready(self.files.perform(op)));
         }
-        let (files, (done, outcome)) = (Arc::clone(&self.files), oneshot::channel());
-        let lane = if matches!(op, Op::Read(..) | Op::List(_)) { &self.reads } else { &self.writes };
-        let task = async move {
-            // Nobody may want to know.
-            let _ = done.send(files.perform(op));
-        };
-        host::host(lane, Box::pin(task));
-        Box::pin(async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+        let files = Arc::clone(&self.files);
+        let lane = if matches!(op, Op::Read(..) | Op::List(_)) { Lane::Read } else { Lane::Commit };
+        Box::pin(hosted(self, lane, async move { files.perform(op) }))
     }
 
     fn rest(&self, moment: Duration) -> Task {

@@ -179,7 +179,10 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     }
     for (file, part) in recovered.unsafe_parts() {
         if let Err(error) = write_again(disk, path(file), part).await {
-            tracing::error!("DISK: {} cannot be made safe - {error}; a power cut may lose what is in there", path(file));
+            tracing::error!(
+                "DISK: {} cannot be made safe - {error}; a power cut may lose what is in there",
+                path(file)
+            );
         }
     }
     Ok(recovered)

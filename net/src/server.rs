@@ -5,6 +5,7 @@
 
 use crate::broker::Broker;
 use crate::conn;
+use crate::disk;
 use crate::durable::Durable;
 use crate::env::Env;
 use crate::http::{self, Api, Http, Identity, LookupdAddresses, Patience, Setting};
@@ -18,6 +19,7 @@ use crate::visits::Visits;
 use nsq_core::lookup_peer::Nsqd;
 use nsq_core::name::TopicName;
 use nsq_core::options::Options;
+use nsq_core::topic::disk::Lane;
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -71,7 +73,9 @@ impl Server {
         let topics = metadata::load(&*env.disk).await?;
         let stored = recovery::load(&env.disk).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
-        if let Err(error) = broker.storage.reserve.make().await {
+        let reserve = Arc::clone(&broker.storage.reserve);
+        let made = disk::hosted(&*broker.env.disk, Lane::Commit, async move { reserve.make().await });
+        if let Err(error) = made.await {
             tracing::warn!(
                 "DISK: no room is kept for what makes room - {error}; nothing can be written until there is some"
             );

@@ -4,12 +4,13 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use common::{Nsqd, until, wall};
+use common::{Nsqd, soon, until, wall};
 use nsq_core::name::TopicName;
 use nsq_core::options::Options;
+use nsq_core::topic::disk::Lane;
 use nsq_core::topic::io::Admin;
 use nsq_net::client::plain::{Producer, Published};
-use nsq_net::disk::{Directory, Disk, Op, Running};
+use nsq_net::disk::{Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use std::collections::BTreeSet;
 use std::io;
@@ -38,6 +39,14 @@ impl Disk for Moody {
             None => self.directory.run(op),
             Some(kind) => Box::pin(async move { Err(io::Error::from(kind)) }),
         }
+    }
+
+    fn rest(&self, moment: Duration) -> Task {
+        self.directory.rest(moment)
+    }
+
+    fn host(&self, lane: Lane, task: Task) {
+        self.directory.host(lane, task);
     }
 }
 
@@ -295,4 +304,38 @@ async fn an_fsync_that_failed_for_want_of_room_is_not_repeated() {
     let seen = seen.lock().unwrap();
     let after = seen.iter().skip_while(|it| it.0 != "full").skip(1).find(|it| it.0.contains(".journal"));
     assert!(after.is_some_and(|(_, syncs)| !syncs), "it is written anew: {seen:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_other() {
+    // The reserve goes with each save, and comes back when there is room, which is at once.
+    let mut is_full = false;
+    let fails = move |op: &Op| {
+        let is_save = matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp");
+        is_full ^= is_save;
+        (is_save && is_full).then_some(io::ErrorKind::StorageFull)
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut publishing = Vec::new();
+    for number in 0..32 {
+        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+        let (topic, over) = (format!("t{number}"), Arc::clone(&over));
+        publishing.push(tokio::spawn(async move {
+            while !over.load(Ordering::SeqCst) {
+                let published = producer.publish(&topic, b"m", Duration::ZERO).await.unwrap();
+                assert_eq!(published, Published::Accepted);
+            }
+        }));
+    }
+    let broker = Arc::clone(nsqd.server.broker());
+    for number in 0..50 {
+        let name = TopicName::new(&format!("new{number}")).unwrap();
+        soon("nsqd.dat to be written", broker.create_topic(&name)).await.unwrap();
+    }
+    over.store(true, Ordering::SeqCst);
+    for publishing in publishing {
+        soon("publishes to be answered", publishing).await.unwrap();
+    }
+    nsqd.stop().await;
 }

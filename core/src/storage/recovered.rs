@@ -3,8 +3,8 @@
 //! What is left out is loss, and counted, where something is missing or damaged; otherwise it was done, and the journal had
 //! not been told.
 
-use super::journal::{FreshRange, Incarnation, Numbers, Place, Position, Safe};
 use super::VERSION;
+use super::journal::{FreshRange, Incarnation, Numbers, Place, Position, Safe};
 use super::names::FileName;
 use super::segment::Region;
 use crate::name::ChannelName;

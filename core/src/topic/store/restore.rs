@@ -100,13 +100,7 @@ impl Topic {
     }
 
     /// A channel that the journal tells of.
-    fn recall(
-        &mut self,
-        incarnation: Incarnation,
-        mut it: recovered::Channel,
-        carried: &[Place],
-        now: Now,
-    ) {
+    fn recall(&mut self, incarnation: Incarnation, mut it: recovered::Channel, carried: &[Place], now: Now) {
         for place in carried {
             it.out.entry(*place).or_insert(Out { attempts: 1, due: None });
         }
