@@ -48,8 +48,8 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The task: writes the directory's latest state when the node wishes so, and again if that fails, until the process ends.
-pub(crate) async fn run(broker: Arc<Broker>) {
-    let mut is_saved = true;
+/// The start has written it, or has failed to.
+pub(crate) async fn run(broker: Arc<Broker>, mut is_saved: bool) {
     loop {
         tokio::select! {
             biased;

@@ -307,6 +307,24 @@ async fn an_fsync_that_failed_for_want_of_room_is_not_repeated() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_save_that_fails_at_the_start_is_tried_again() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let fails = {
+        let failing = Arc::clone(&failing);
+        move |op: &Op| {
+            let fails = matches!(op, Op::Write(..)) && failing.load(Ordering::SeqCst);
+            fails.then_some(io::ErrorKind::StorageFull)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let broker = Arc::clone(nsqd.server.broker());
+    assert!(broker.health().unwrap_err().starts_with("nsqd.dat: "), "it has started nevertheless");
+    failing.store(false, Ordering::SeqCst);
+    until("nsqd.dat is written", || broker.health().is_ok()).await;
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_other() {
     // The reserve goes with each save, and comes back when there is room, which is at once.
     let mut is_full = false;
