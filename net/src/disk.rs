@@ -14,12 +14,13 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 mod files;
 mod host;
 
 use files::Files;
+use host::Threads;
 
 /// One operation.
 #[derive(Clone, Debug)]
@@ -137,8 +138,8 @@ impl Outcome {
 /// A directory of the machine.
 pub struct Directory {
     files: Arc<Files>,
-    writes: Arc<Semaphore>,
-    reads: Arc<Semaphore>,
+    writes: Arc<Threads>,
+    reads: Arc<Threads>,
 }
 
 /// Operations at once; reads have threads of their own, so that they do not wait behind fsyncs.
@@ -149,11 +150,7 @@ impl Directory {
     /// The directory, which must exist; the empty path is the working directory.
     pub fn new(path: &Path) -> Self {
         let root = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
-        Self {
-            files: Arc::new(Files::new(root)),
-            writes: Arc::new(Semaphore::new(WRITES)),
-            reads: Arc::new(Semaphore::new(READS)),
-        }
+        Self { files: Arc::new(Files::new(root)), writes: Threads::new(WRITES), reads: Threads::new(READS) }
     }
 }
 
@@ -169,13 +166,13 @@ impl Disk for Directory {
 
     fn rest(&self, moment: Duration) -> Task {
         // The runtime's timers are too coarse for it; a thread that may block is not.
-        if host::is_here() && self.writes.available_permits() > 0 {
+        if host::is_here() && self.writes.are_free() {
             std::thread::sleep(moment);
         }
         Box::pin(ready(()))
     }
 
     fn host(&self, lane: Lane, task: Task) {
-        host::host(if lane == Lane::Read { &self.reads } else { &self.writes }, task);
+        if lane == Lane::Read { &self.reads } else { &self.writes }.host(task);
     }
 }

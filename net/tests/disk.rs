@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 type Mood = Box<dyn FnMut(&Op) -> Option<io::ErrorKind> + Send>;
@@ -348,7 +348,7 @@ async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_o
     }
     let broker = Arc::clone(nsqd.server.broker());
     for number in 0..50 {
-        let name = TopicName::new(&format!("new{number}")).unwrap();
+        let name = TopicName::new(format!("new{number}")).unwrap();
         soon("nsqd.dat to be written", broker.create_topic(&name)).await.unwrap();
     }
     over.store(true, Ordering::SeqCst);
@@ -356,4 +356,68 @@ async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_o
         soon("publishes to be answered", publishing).await.unwrap();
     }
     nsqd.stop().await;
+}
+
+/// A directory whose fsyncs take a while.
+struct Slow(Directory);
+
+impl Slow {
+    const TIME: Duration = Duration::from_millis(20);
+}
+
+impl Disk for Slow {
+    fn run(&self, op: Op) -> Running {
+        if let Op::Sync(_) = op {
+            std::thread::sleep(Self::TIME);
+        }
+        self.0.run(op)
+    }
+
+    fn rest(&self, moment: Duration) -> Task {
+        self.0.rest(moment)
+    }
+
+    fn host(&self, lane: Lane, task: Task) {
+        self.0.host(lane, task);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_take_turns_on_a_slow_disk() {
+    // Several to each, so that a commit leads to the next one at once.
+    const TOPICS: u32 = 64;
+    const PUBLISHERS: u32 = 192;
+    let dir = TempDir::new().unwrap();
+    let disk = Arc::new(Slow(Directory::new(dir.path())));
+    let nsqd = Nsqd::start_durable(Env { wall: Arc::new(wall), seed: 1, disk }, dir).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut publishing = Vec::new();
+    for number in 0..PUBLISHERS {
+        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+        let (topic, over) = (format!("t{}", number % TOPICS), Arc::clone(&over));
+        publishing.push(tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            while !over.load(Ordering::SeqCst) {
+                let began = Instant::now();
+                let published = producer.publish(&topic, b"m", Duration::ZERO).await.unwrap();
+                assert_eq!(published, Published::Accepted);
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        }));
+    }
+    let began = Instant::now();
+    for number in 0..4 {
+        let name = TopicName::new(format!("new{number}")).unwrap();
+        soon("nsqd.dat to be written", nsqd.server.broker().create_topic(&name)).await.unwrap();
+    }
+    let creating = began.elapsed() / 4;
+    over.store(true, Ordering::SeqCst);
+    let mut longest = Duration::ZERO;
+    for publishing in publishing {
+        longest = longest.max(soon("publishes to be answered", publishing).await.unwrap());
+    }
+    // Each has a commit and a journal on 16 threads; a topic that is new has a few fsyncs more.
+    assert!(longest < 50 * Slow::TIME && creating < 50 * Slow::TIME, "{longest:?} a publish, {creating:?} a topic");
+    nsqd.server.stop().await;
 }
