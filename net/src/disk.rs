@@ -9,7 +9,7 @@ use bytes::Bytes;
 use nsq_core::storage::Crc;
 use nsq_core::topic::disk::{Data, Lane};
 use std::future::{Future, ready};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -96,6 +96,26 @@ pub trait Disk: Send + Sync {
     fn host(&self, _lane: Lane, task: Task) {
         drop(tokio::spawn(task));
     }
+}
+
+/// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has changed,
+/// and what cannot be read now is not lost.
+pub(crate) fn is_of_medium(error: &io::Error) -> bool {
+    // The process, or the system, has too many files open; the standard library has no names for these.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    let is_other = matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::OutOfMemory
+            | ErrorKind::Interrupted
+            | ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+    );
+    !is_other && !matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
 }
 
 /// Has a disk host some work, which begins at once and goes on if the future is dropped.

@@ -5,7 +5,7 @@
 //! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
 //! when that is not worth it any more, core says; here each is tried a few times.
 
-use crate::disk::{Content, Disk, Found, Op, Outcome};
+use crate::disk::{self, Content, Disk, Found, Op, Outcome};
 use crate::storage::{DELETED, Stored, crc, discard};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
@@ -140,7 +140,7 @@ struct Unread {
 
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
-        Self { why: error.to_string(), keeps_its_name: false }
+        Self { why: error.to_string(), keeps_its_name: !disk::is_of_medium(&error) }
     }
 }
 
@@ -160,7 +160,10 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;
-        recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
+        match read {
+            Err(error) if !disk::is_of_medium(&error) => return Err(error.into()),
+            read => recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string())),
+        }
     }
     let recovered = recovery.finish();
     for problem in &recovered.problems {

@@ -5,7 +5,7 @@
 //! topic's is renamed before its files go, so that the deletion is one step.
 
 use crate::broker::Broker;
-use crate::disk::{Content, Disk, Op as PortOp, Outcome};
+use crate::disk::{self, Content, Disk, Op as PortOp, Outcome};
 use crate::durable::Durable;
 use crate::reserve::Reserve;
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
@@ -202,7 +202,9 @@ enum State {
 
 impl Place {
     async fn perform(&self, ops: Vec<Op>) -> Result<Option<Loaded>, Failed> {
-        let failed = |op| move |error: io::Error| Failed { op, reason: error.to_string() };
+        let failed = |op| {
+            move |error: io::Error| Failed { op, reason: error.to_string(), is_of_medium: disk::is_of_medium(&error) }
+        };
         let state = self.make().await.map_err(failed(0))?;
         let refused = match *state {
             State::Removed => Some("the topic was deleted"),
@@ -212,7 +214,7 @@ impl Place {
             _ => None,
         };
         if let Some(reason) = refused {
-            return Err(Failed { op: 0, reason: reason.into() });
+            return Err(Failed { op: 0, reason: reason.into(), is_of_medium: false });
         }
         let mut loaded = None;
         let mut created = Vec::new();

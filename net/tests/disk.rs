@@ -10,7 +10,7 @@ use nsq_core::options::Options;
 use nsq_core::topic::disk::Lane;
 use nsq_core::topic::io::Admin;
 use nsq_net::client::plain::{Producer, Published};
-use nsq_net::disk::{Directory, Disk, Op, Running, Task};
+use nsq_net::disk::{Content, Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use std::collections::BTreeSet;
 use std::io;
@@ -90,7 +90,7 @@ fn directories(dir: &TempDir) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_cannot_be_listed_is_set_aside() {
     let dir = stored(3).await;
-    let fails = |op: &Op| matches!(op, Op::List(name) if is_of_t(name)).then_some(io::ErrorKind::PermissionDenied);
+    let fails = |op: &Op| matches!(op, Op::List(name) if is_of_t(name)).then_some(io::ErrorKind::Other);
     let nsqd = durable(dir, fails).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)), "it is no other topic's problem");
     assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
@@ -136,10 +136,40 @@ async fn what_another_version_has_written_is_left_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_read_now_for_another_reason_than_the_medium_keeps_its_name() {
+    let mut dir = stored(3).await;
+    let before = directories(&dir);
+    let lists: fn(&Op) -> bool = |op| matches!(op, Op::List(name) if is_of_t(name));
+    let reads: fn(&Op) -> bool = |op| matches!(op, Op::Read(name, ..) if is_of_t(name));
+    for fails in [lists, reads] {
+        let nsqd = durable(dir, move |op| fails(op).then_some(io::ErrorKind::PermissionDenied)).await;
+        assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no start would find it");
+        assert_eq!(publish(&nsqd, "u", b"new").await, Published::Accepted);
+        assert_eq!(nsqd.server.stop().await, 1, "the one that was refused is lost");
+        assert_eq!(directories(&nsqd.dir), before);
+        dir = nsqd.dir;
+    }
+    let nsqd = durable(dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(5)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_only_read_and_fsynced_is_not_opened_to_be_written() {
+    let dir = TempDir::new().unwrap();
+    // What runs may not be opened to be written, whoever runs it.
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), dir.path().join("f")).unwrap();
+    let disk = Directory::new(dir.path());
+    assert_eq!(disk.run(Op::Read("f".into(), 0, 100)).await.unwrap().content().len(), 100);
+    assert!(disk.run(Op::Write("f".into(), 0, Content::Whole(b"".as_slice().into()))).await.is_err());
+    disk.run(Op::Sync("f".into())).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_directory_that_can_be_neither_listed_nor_set_aside_is_not_touched() {
     let dir = stored(3).await;
     let fails = |op: &Op| match op {
-        Op::List(name) | Op::Rename(name, _) if is_of_t(name) => Some(io::ErrorKind::PermissionDenied),
+        Op::List(name) | Op::Rename(name, _) if is_of_t(name) => Some(io::ErrorKind::Other),
         _ => None,
     };
     let nsqd = durable(dir, fails).await;
