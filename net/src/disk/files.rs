@@ -53,16 +53,19 @@ impl Files {
                 self.forget(&to);
             }
             Op::Remove(name) => {
+                let removed = fs::remove_file(self.path(&name));
+                // Not before: a read in between would keep what is gone.
                 self.forget(&name);
-                unless_missing(fs::remove_file(self.path(&name)))?;
+                unless_missing(removed)?;
             }
             Op::CreateDir(name) => {
                 let made = fs::DirBuilder::new().mode(0o700).create(self.path(&name));
                 made.or_else(|error| if self.path(&name).is_dir() { Ok(()) } else { Err(error) })?;
             }
             Op::RemoveDir(name) => {
+                let removed = fs::remove_dir_all(self.path(&name));
                 self.forget(&name);
-                unless_missing(fs::remove_dir_all(self.path(&name)))?;
+                unless_missing(removed)?;
             }
             Op::SyncDir(name) => File::open(self.path(&name))?.sync_all()?,
             Op::List(name) => return list(&self.path(&name)).map(Outcome::List),
