@@ -16,7 +16,11 @@ use nsq_core::storage::recovered::Recovered;
 use nsq_core::topic::disk::{Disk as TopicDisk, Failed, Job, Loaded, Op};
 use nsq_core::topic::io::{Input, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, SetOnce};
 
@@ -348,10 +352,22 @@ pub(crate) fn start(broker: Arc<Broker>, topic: Arc<SharedTopic>, job: Job) {
         if !job.rest.is_zero() {
             topic.place().disk.rest(job.rest).await;
         }
-        let result = topic.place().perform(job.ops).await;
+        let performed = unless_it_panics(topic.place().perform(job.ops)).await;
+        let result = performed
+            .unwrap_or_else(|| Err(Failed { op: 0, reason: "a bug has stopped a job".into(), is_of_medium: false }));
         topic.call(&broker, Some(Input::Disk { id: job.id, result }));
     };
     disk.host(job.lane, Box::pin(task));
+}
+
+/// What comes of it. A panic is a bug and was reported as such; who waits for an answer is to have one all the same.
+async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
 }
 
 /// Removes the directory of a deleted topic, whether somebody waits for that or not.
