@@ -110,13 +110,16 @@ async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
 async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
     let from = format!("{directory}/{name}");
     let to = format!("{from}{UNREADABLE}");
-    for op in [Op::Rename(from.clone(), to.clone()), Op::SyncDir(directory.into())] {
-        if let Err(error) = patiently(disk, op).await {
+    match patiently(disk, Op::Rename(from.clone(), to.clone())).await {
+        // It was there, so a try that is said to have failed has done it.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::error!("DISK: {from} cannot be set aside - {error}");
             return false;
         }
+        _ => tracing::error!("DISK: {from} is set aside as {to}"),
     }
-    tracing::error!("DISK: {from} is set aside as {to}");
+    // Before anything of a new directory of the topic is acknowledged, the names are fsynced once more.
+    make_safe(disk, vec![Op::SyncDir(directory.into())], directory).await;
     true
 }
 
@@ -147,16 +150,19 @@ impl From<io::Error> for Unread {
 async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
     let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
     let path = |file: FileName| format!("{directory}/{}", file.name());
-    let mut files = Vec::new();
+    let mut syncs = Vec::new();
     for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
         match (FileName::parse(&name), length) {
-            (Some(file), Some(length)) => files.push((file, length)),
+            (Some(file), Some(_)) => syncs.push(Op::Sync(path(file))),
             _ => tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone"),
         }
     }
-    let mut syncs: Vec<_> = files.iter().map(|&(file, _)| Op::Sync(path(file))).collect();
     syncs.push(Op::SyncDir(directory.clone()));
     make_safe(disk, syncs, &directory).await;
+    // An fsync that fails may drop the end of a file, so their lengths are those of now.
+    let found = patiently(disk, Op::List(directory.clone())).await?.list();
+    let files: Vec<_> =
+        found.into_iter().filter_map(|found| Some((FileName::parse(&found.name)?, found.length?))).collect();
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;

@@ -109,6 +109,29 @@ async fn a_directory_that_cannot_be_listed_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_has_another_name_is_set_aside_whatever_else_fails() {
+    let dir = stored(3).await;
+    let (root, starting) = (dir.path().to_owned(), Arc::new(AtomicBool::new(true)));
+    let fails = {
+        let starting = Arc::clone(&starting);
+        move |op: &Op| {
+            let fails = match op {
+                Op::List(name) => is_of_t(name),
+                Op::SyncDir(name) => name == "topics",
+                Op::Rename(from, to) if is_of_t(from) => std::fs::rename(root.join(from), root.join(to)).is_ok(),
+                _ => false,
+            };
+            (fails && starting.load(Ordering::SeqCst)).then_some(io::ErrorKind::Other)
+        }
+    };
+    let nsqd = durable(dir, fails).await;
+    starting.store(false, Ordering::SeqCst);
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    let dir = nsqd.stop_in_order().await.1;
+    assert_eq!(directories(&dir)[0], "t.0000000000000001.unreadable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_version_has_written_is_left_to_it() {
     let dir = stored(3).await;
     let topic = dir.path().join("topics/t.0000000000000001");
@@ -256,6 +279,11 @@ async fn what_a_start_finds_is_made_safe_before_it_is_read() {
         let synced = first(&|op| matches!(op, Op::SyncDir(it) if it == directory));
         assert!(synced < read, "{directory:?} is fsynced before: a killed process may just have made it");
     }
+    let last = |is_it: &dyn Fn(&Op) -> bool| seen[..read].iter().rposition(is_it).expect("it was done");
+    let of_first = |name: &str| name.starts_with("topics/t.0000000000000001");
+    let synced = last(&|op| matches!(op, Op::Sync(file) if of_first(file)));
+    let listed = last(&|op| matches!(op, Op::List(directory) if of_first(directory)));
+    assert!(synced < listed, "an fsync that fails may make a file shorter");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
