@@ -10,17 +10,18 @@ use nsq_core::storage::Crc;
 use nsq_core::topic::disk::{Data, Lane};
 use std::fmt;
 use std::future::{Future, ready};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 mod files;
 mod host;
 
 use files::Files;
+use host::Threads;
 
 /// Too many open files in the whole system, and in this process; the same numbers on every Unix.
 pub(crate) const ENFILE: i32 = 23;
@@ -118,6 +119,38 @@ impl fmt::Display for Op {
     }
 }
 
+/// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has changed,
+/// and what cannot be read now is not lost.
+pub fn is_of_medium(error: &io::Error) -> bool {
+    let is_other = matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied
+            | ErrorKind::ReadOnlyFilesystem
+            | ErrorKind::StorageFull
+            | ErrorKind::QuotaExceeded
+            | ErrorKind::OutOfMemory
+            | ErrorKind::Interrupted
+            | ErrorKind::WouldBlock
+            | ErrorKind::TimedOut
+    );
+    !is_other && !matches!(error.raw_os_error(), Some(ENFILE | EMFILE))
+}
+
+/// Has a disk host some work, which begins at once and goes on if the future is dropped.
+pub fn hosted<T, W>(disk: &dyn Disk, lane: Lane, work: W) -> impl Future<Output = io::Result<T>> + use<T, W>
+where
+    T: Send + 'static,
+    W: Future<Output = io::Result<T>> + Send + 'static,
+{
+    let (done, outcome) = oneshot::channel();
+    let task = async move {
+        // Nobody may want to know.
+        let _ = done.send(work.await);
+    };
+    disk.host(lane, Box::pin(task));
+    async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) }
+}
+
 impl Content {
     /// The bytes that go to disk.
     pub fn seal(self) -> Bytes {
@@ -143,8 +176,8 @@ impl Outcome {
 /// A directory of the machine.
 pub struct Directory {
     files: Arc<Files>,
-    writes: Arc<Semaphore>,
-    reads: Arc<Semaphore>,
+    writes: Arc<Threads>,
+    reads: Arc<Threads>,
 }
 
 /// Operations at once; reads have threads of their own, so that they do not wait behind fsyncs.
@@ -155,11 +188,7 @@ impl Directory {
     /// The directory, which must exist; the empty path is the working directory.
     pub fn new(path: &Path) -> Self {
         let root = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
-        Self {
-            files: Arc::new(Files::new(root)),
-            writes: Arc::new(Semaphore::new(WRITES)),
-            reads: Arc::new(Semaphore::new(READS)),
-        }
+        Self { files: Arc::new(Files::new(root)), writes: Threads::new(WRITES), reads: Threads::new(READS) }
     }
 }
 
@@ -168,25 +197,20 @@ impl Disk for Directory {
         if host::is_here() {
             return Box::pin(ready(self.files.perform(op)));
         }
-        let (files, (done, outcome)) = (Arc::clone(&self.files), oneshot::channel());
-        let lane = if matches!(op, Op::Read(..) | Op::List(_)) { &self.reads } else { &self.writes };
-        let task = async move {
-            // Nobody may want to know.
-            let _ = done.send(files.perform(op));
-        };
-        host::host(lane, Box::pin(task));
-        Box::pin(async move { outcome.await.unwrap_or_else(|error| Err(io::Error::other(error))) })
+        let files = Arc::clone(&self.files);
+        let lane = if matches!(op, Op::Read(..) | Op::List(_)) { Lane::Read } else { Lane::Commit };
+        Box::pin(hosted(self, lane, async move { files.perform(op) }))
     }
 
     fn rest(&self, moment: Duration) -> Task {
         // The runtime's timers are too coarse for it; a thread that may block is not.
-        if host::is_here() && self.writes.available_permits() > 0 {
+        if host::is_here() && self.writes.are_free() {
             std::thread::sleep(moment);
         }
         Box::pin(ready(()))
     }
 
     fn host(&self, lane: Lane, task: Task) {
-        host::host(if lane == Lane::Read { &self.reads } else { &self.writes }, task);
+        if lane == Lane::Read { &self.reads } else { &self.writes }.host(task);
     }
 }

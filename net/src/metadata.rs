@@ -3,11 +3,12 @@
 //! Written beside, synced, renamed over, and the directory synced: after a crash there is the old file or the new one.
 
 use crate::broker::Broker;
-use crate::disk::{Content, Disk, Op};
+use crate::disk::{self, Content, Disk, Op};
 use crate::reserve::{Reserve, explain};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
 use nsq_core::node::{self, Entry};
+use nsq_core::topic::disk::Lane;
 use nsq_core::topic::io::Refusal;
 use std::collections::BTreeMap;
 use std::io;
@@ -47,8 +48,8 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The task: writes the directory's latest state when the node wishes so, and again if that fails, until the process ends.
-pub(crate) async fn run(broker: Arc<Broker>) {
-    let mut is_saved = true;
+/// The start has written it, or has failed to.
+pub(crate) async fn run(broker: Arc<Broker>, mut is_saved: bool) {
     loop {
         tokio::select! {
             biased;
@@ -63,14 +64,16 @@ pub(crate) async fn run(broker: Arc<Broker>) {
 /// Writes the latest state, and tells the node; whether it was written.
 pub(crate) async fn save(broker: &Broker) -> bool {
     let (generation, bytes) = broker.snapshot();
-    let result = write(&broker.storage.reserve, bytes.into()).await.map_err(|error| explain(&error));
+    // One task for all of it: each operation on its own would wait in line behind all topics.
+    let writing = write(Arc::clone(&broker.storage.reserve), bytes.into());
+    let result = disk::hosted(&*broker.env.disk, Lane::Commit, writing).await.map_err(|error| explain(&error));
     broker.storage.report(FILE, result.as_ref().copied().map_err(String::as_str));
     let is_saved = result.is_ok();
     broker.saved(generation, result.map_err(|_| Refusal::NotSaved));
     is_saved
 }
 
-async fn write(reserve: &Reserve, content: Bytes) -> io::Result<()> {
+async fn write(reserve: Arc<Reserve>, content: Bytes) -> io::Result<()> {
     reserve.spend(Op::Create(TEMPORARY.into())).await?;
     reserve.spend(Op::Write(TEMPORARY.into(), 0, Content::Whole(content))).await?;
     reserve.spend(Op::Sync(TEMPORARY.into())).await?;

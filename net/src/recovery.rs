@@ -5,7 +5,7 @@
 //! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
 //! when that is not worth it any more, core says; here each is tried a few times.
 
-use crate::disk::{Content, Disk, Found, Op, Outcome};
+use crate::disk::{self, Content, Disk, Found, Op, Outcome};
 use crate::storage::{DELETED, Stored, crc, discard, tell_damage};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
@@ -134,13 +134,16 @@ async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
 async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
     let from = format!("{directory}/{name}");
     let to = format!("{from}{UNREADABLE}");
-    for op in [Op::Rename(from.clone(), to.clone()), Op::SyncDir(directory.into())] {
-        if let Err(error) = patiently(disk, op).await {
+    match patiently(disk, Op::Rename(from.clone(), to.clone())).await {
+        // It was there, so a try that is said to have failed has done it.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::error!("DISK: {from} cannot be set aside - {error}");
             return false;
         }
+        _ => tracing::error!("DISK: {from} is set aside as {to}"),
     }
-    tracing::error!("DISK: {from} is set aside as {to}");
+    // Before anything of a new directory of the topic is acknowledged, the names are fsynced once more.
+    make_safe(disk, vec![Op::SyncDir(directory.into())], directory).await;
     true
 }
 
@@ -165,37 +168,39 @@ struct Unread {
 impl From<io::Error> for Unread {
     fn from(error: io::Error) -> Self {
         // Files of another user, say: whoever has copied them can put that right.
-        Self { why: error.to_string(), keeps_its_name: is_denied(&error) }
+        Self { why: error.to_string(), keeps_its_name: !disk::is_of_medium(&error) }
     }
-}
-
-fn is_denied(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::PermissionDenied
 }
 
 async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
     let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
     let path = |file: FileName| format!("{directory}/{}", file.name());
-    let mut files = Vec::new();
+    let mut syncs = Vec::new();
     for Found { name, length } in patiently(disk, Op::List(directory.clone())).await?.list() {
-        let file = FileName::parse(&name).zip(length);
+        let file = FileName::parse(&name).filter(|_| length.is_some());
         if name.ends_with(UNREADABLE) {
             tracing::warn!("DISK: {directory}/{name} was set aside, it is left alone");
-        } else if file.is_none() {
+        } else if let Some(file) = file {
+            syncs.push(Op::Sync(path(file)));
+        } else {
             tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone");
         }
-        files.extend(file);
     }
-    let mut syncs: Vec<_> = files.iter().map(|&(file, _)| Op::Sync(path(file))).collect();
     syncs.push(Op::SyncDir(directory.clone()));
     make_safe(disk, syncs, &directory).await;
+    // An fsync that fails may drop the end of a file, so their lengths are those of now.
+    let found = patiently(disk, Op::List(directory.clone())).await?.list();
+    let files: Vec<_> =
+        found.into_iter().filter_map(|found| Some((FileName::parse(&found.name)?, found.length?))).collect();
     let mut recovery = Recovery::new(incarnation, files, crc);
     while let Some(piece) = recovery.wants() {
         let read = patiently(disk, Op::Read(path(piece.file), piece.offset, piece.length)).await;
-        if let Some(error) = read.as_ref().err().filter(|error| is_denied(error)) {
-            return Err(Unread { why: format!("{}: {error}", piece.file.name()), keeps_its_name: true });
+        match read {
+            Err(error) if !disk::is_of_medium(&error) => {
+                return Err(Unread { why: format!("{}: {error}", piece.file.name()), keeps_its_name: true });
+            }
+            read => recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string())),
         }
-        recovery.handle(read.map(Outcome::content).map_err(|error| error.to_string()));
     }
     let recovered = recovery.finish();
     tell_damage(topic, &directory, &recovered.problems);

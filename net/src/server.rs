@@ -80,9 +80,9 @@ impl Server {
         broker.call_all();
         announce(&broker, begun.elapsed());
         broker.lookups.configure(Some(config.lookupd_tcp_addresses));
-        metadata::save(&broker).await;
+        let is_saved = metadata::save(&broker).await;
         let timers = tokio::spawn(Timers::run(Arc::clone(&broker)));
-        let saver = tokio::spawn(metadata::run(Arc::clone(&broker)));
+        let saver = tokio::spawn(metadata::run(Arc::clone(&broker), is_saved));
         let waiting = Arc::new(Visits::new());
         let mut tasks = vec![
             tokio::spawn(relieve(Arc::clone(&broker))),

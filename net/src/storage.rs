@@ -5,7 +5,7 @@
 //! topic's is renamed before its files go, so that the deletion is one step.
 
 use crate::broker::Broker;
-use crate::disk::{Content, Disk, Op as PortOp, Outcome};
+use crate::disk::{self, Content, Disk, Op as PortOp, Outcome};
 use crate::durable::Durable;
 use crate::reserve::{self, Reserve};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
@@ -13,10 +13,14 @@ use crate::topics::SharedTopic;
 use nsq_core::name::TopicName;
 use nsq_core::storage::names::{self, FileName, TOPICS};
 use nsq_core::storage::recovered::{Problem, Recovered, Trouble};
-use nsq_core::topic::disk::{Disk as TopicDisk, Failed, Job, Loaded, Op};
+use nsq_core::topic::disk::{Disk as TopicDisk, Failed, Job, Lane, Loaded, Op};
 use nsq_core::topic::io::{Input, Refusal};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::poll_fn;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::{Notify, RwLock, RwLockReadGuard, SetOnce};
 
@@ -107,7 +111,9 @@ impl Storage {
 
     /// Makes the reserve whole if it is not; whether that can be done is reported.
     pub(crate) async fn keep_reserve(&self) {
-        let made = self.reserve.make().await.map_err(|error| reserve::explain(&error));
+        let reserve = Arc::clone(&self.reserve);
+        let made = disk::hosted(&*self.disk, Lane::Commit, async move { reserve.make().await });
+        let made = made.await.map_err(|error| reserve::explain(&error));
         self.report(reserve::FILE, made.as_ref().copied().map_err(String::as_str));
     }
 
@@ -234,7 +240,12 @@ impl Place {
     }
 
     async fn perform(&self, ops: Vec<Op>) -> Result<Option<Loaded>, Failed> {
-        let failed = |op| move |error: io::Error| Failed { op, reason: reserve::explain(&error) };
+        let failed = |op| {
+            move |error: io::Error| {
+                let (reason, is_of_medium) = (reserve::explain(&error), disk::is_of_medium(&error));
+                Failed { op, reason, is_of_medium }
+            }
+        };
         let state = self.make().await.map_err(failed(0))?;
         let refused = match *state {
             State::Removed => Some("the topic was deleted"),
@@ -244,7 +255,7 @@ impl Place {
             _ => None,
         };
         if let Some(reason) = refused {
-            return Err(Failed { op: 0, reason: reason.into() });
+            return Err(Failed { op: 0, reason: reason.into(), is_of_medium: false });
         }
         let mut loaded = None;
         let mut created = Vec::new();
@@ -378,10 +389,22 @@ pub(crate) fn start(broker: Arc<Broker>, topic: Arc<SharedTopic>, job: Job) {
         if !job.rest.is_zero() {
             topic.place().disk.rest(job.rest).await;
         }
-        let result = topic.place().perform(job.ops).await;
+        let performed = unless_it_panics(topic.place().perform(job.ops)).await;
+        let result = performed
+            .unwrap_or_else(|| Err(Failed { op: 0, reason: "a bug has stopped a job".into(), is_of_medium: false }));
         topic.call(&broker, Some(Input::Disk { id: job.id, result }));
     };
     disk.host(job.lane, Box::pin(task));
+}
+
+/// What comes of it. A panic is a bug and was reported as such; who waits for an answer is to have one all the same.
+async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    poll_fn(|cx| {
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(cx)));
+        polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
+    })
+    .await
 }
 
 /// Removes the directory of a deleted topic, whether somebody waits for that or not.

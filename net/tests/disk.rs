@@ -4,18 +4,19 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use common::{Nsqd, until, wall};
+use common::{Nsqd, soon, until, wall};
 use nsq_core::name::TopicName;
 use nsq_core::options::Options;
+use nsq_core::topic::disk::Lane;
 use nsq_core::topic::io::Admin;
 use nsq_net::client::plain::{Producer, Published};
-use nsq_net::disk::{Directory, Disk, Op, Running};
+use nsq_net::disk::{Content, Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 type Mood = Box<dyn FnMut(&Op) -> Option<io::ErrorKind> + Send>;
@@ -38,6 +39,14 @@ impl Disk for Moody {
             None => self.directory.run(op),
             Some(kind) => Box::pin(async move { Err(io::Error::from(kind)) }),
         }
+    }
+
+    fn rest(&self, moment: Duration) -> Task {
+        self.directory.rest(moment)
+    }
+
+    fn host(&self, lane: Lane, task: Task) {
+        self.directory.host(lane, task);
     }
 }
 
@@ -100,6 +109,29 @@ async fn a_directory_that_cannot_be_listed_is_set_aside() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_that_has_another_name_is_set_aside_whatever_else_fails() {
+    let dir = stored(3).await;
+    let (root, starting) = (dir.path().to_owned(), Arc::new(AtomicBool::new(true)));
+    let fails = {
+        let starting = Arc::clone(&starting);
+        move |op: &Op| {
+            let fails = match op {
+                Op::List(name) => is_of_t(name),
+                Op::SyncDir(name) => name == "topics",
+                Op::Rename(from, to) if is_of_t(from) => std::fs::rename(root.join(from), root.join(to)).is_ok(),
+                _ => false,
+            };
+            (fails && starting.load(Ordering::SeqCst)).then_some(io::ErrorKind::Other)
+        }
+    };
+    let nsqd = durable(dir, fails).await;
+    starting.store(false, Ordering::SeqCst);
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    let dir = nsqd.stop_in_order().await.1;
+    assert_eq!(directories(&dir)[0], "t.0000000000000001.unreadable");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_version_has_written_is_left_to_it() {
     let dir = stored(3).await;
     let topic = dir.path().join("topics/t.0000000000000001");
@@ -147,6 +179,17 @@ async fn what_nobody_may_read_keeps_its_name_until_somebody_may() {
     let nsqd = durable(dir, |_| None).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(5)));
     nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_only_read_and_fsynced_is_not_opened_to_be_written() {
+    let dir = TempDir::new().unwrap();
+    // What runs may not be opened to be written, whoever runs it.
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), dir.path().join("f")).unwrap();
+    let disk = Directory::new(dir.path());
+    assert_eq!(disk.run(Op::Read("f".into(), 0, 100)).await.unwrap().content().len(), 100);
+    assert!(disk.run(Op::Write("f".into(), 0, Content::Whole(b"".as_slice().into()))).await.is_err());
+    disk.run(Op::Sync("f".into())).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -240,6 +283,11 @@ async fn what_a_start_finds_is_made_safe_before_it_is_read() {
         let synced = first(&|op| matches!(op, Op::SyncDir(it) if it == directory));
         assert!(synced < read, "{directory:?} is fsynced before: a killed process may just have made it");
     }
+    let last = |is_it: &dyn Fn(&Op) -> bool| seen[..read].iter().rposition(is_it).expect("it was done");
+    let of_first = |name: &str| name.starts_with("topics/t.0000000000000001");
+    let synced = last(&|op| matches!(op, Op::Sync(file) if of_first(file)));
+    let listed = last(&|op| matches!(op, Op::List(directory) if of_first(directory)));
+    assert!(synced < listed, "an fsync that fails may make a file shorter");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -337,4 +385,120 @@ async fn a_start_on_a_full_disk_is_trouble_until_there_is_room_for_the_reserve()
     full.store(false, Ordering::SeqCst);
     until("there is room again", || broker.health().is_ok()).await;
     nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_save_that_fails_at_the_start_is_tried_again() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let fails = {
+        let failing = Arc::clone(&failing);
+        move |op: &Op| {
+            let fails = matches!(op, Op::Write(..)) && failing.load(Ordering::SeqCst);
+            fails.then_some(io::ErrorKind::StorageFull)
+        }
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let broker = Arc::clone(nsqd.server.broker());
+    assert!(broker.health().unwrap_err().starts_with("nsqd.dat: "), "it has started nevertheless");
+    failing.store(false, Ordering::SeqCst);
+    until("nsqd.dat is written", || broker.health().is_ok()).await;
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_other() {
+    // The reserve goes with each save, and comes back when there is room, which is at once.
+    let mut is_full = false;
+    let fails = move |op: &Op| {
+        let is_save = matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp");
+        is_full ^= is_save;
+        (is_save && is_full).then_some(io::ErrorKind::StorageFull)
+    };
+    let nsqd = durable(TempDir::new().unwrap(), fails).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut publishing = Vec::new();
+    for number in 0..32 {
+        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+        let (topic, over) = (format!("t{number}"), Arc::clone(&over));
+        publishing.push(tokio::spawn(async move {
+            while !over.load(Ordering::SeqCst) {
+                let published = producer.publish(&topic, b"m", Duration::ZERO).await.unwrap();
+                assert_eq!(published, Published::Accepted);
+            }
+        }));
+    }
+    let broker = Arc::clone(nsqd.server.broker());
+    for number in 0..50 {
+        let name = TopicName::new(format!("new{number}")).unwrap();
+        soon("nsqd.dat to be written", broker.create_topic(&name)).await.unwrap();
+    }
+    over.store(true, Ordering::SeqCst);
+    for publishing in publishing {
+        soon("publishes to be answered", publishing).await.unwrap();
+    }
+    nsqd.stop().await;
+}
+
+/// A directory whose fsyncs take a while.
+struct Slow(Directory);
+
+impl Slow {
+    const TIME: Duration = Duration::from_millis(20);
+}
+
+impl Disk for Slow {
+    fn run(&self, op: Op) -> Running {
+        if let Op::Sync(_) = op {
+            std::thread::sleep(Self::TIME);
+        }
+        self.0.run(op)
+    }
+
+    fn rest(&self, moment: Duration) -> Task {
+        self.0.rest(moment)
+    }
+
+    fn host(&self, lane: Lane, task: Task) {
+        self.0.host(lane, task);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn topics_take_turns_on_a_slow_disk() {
+    // Several to each, so that a commit leads to the next one at once.
+    const TOPICS: u32 = 64;
+    const PUBLISHERS: u32 = 192;
+    let dir = TempDir::new().unwrap();
+    let disk = Arc::new(Slow(Directory::new(dir.path())));
+    let nsqd = Nsqd::start_durable(Env { wall: Arc::new(wall), seed: 1, disk }, dir).await;
+    let over = Arc::new(AtomicBool::new(false));
+    let mut publishing = Vec::new();
+    for number in 0..PUBLISHERS {
+        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
+        let (topic, over) = (format!("t{}", number % TOPICS), Arc::clone(&over));
+        publishing.push(tokio::spawn(async move {
+            let mut longest = Duration::ZERO;
+            while !over.load(Ordering::SeqCst) {
+                let began = Instant::now();
+                let published = producer.publish(&topic, b"m", Duration::ZERO).await.unwrap();
+                assert_eq!(published, Published::Accepted);
+                longest = longest.max(began.elapsed());
+            }
+            longest
+        }));
+    }
+    let began = Instant::now();
+    for number in 0..4 {
+        let name = TopicName::new(format!("new{number}")).unwrap();
+        soon("nsqd.dat to be written", nsqd.server.broker().create_topic(&name)).await.unwrap();
+    }
+    let creating = began.elapsed() / 4;
+    over.store(true, Ordering::SeqCst);
+    let mut longest = Duration::ZERO;
+    for publishing in publishing {
+        longest = longest.max(soon("publishes to be answered", publishing).await.unwrap());
+    }
+    // Each has a commit and a journal on 16 threads; a topic that is new has a few fsyncs more.
+    assert!(longest < 50 * Slow::TIME && creating < 50 * Slow::TIME, "{longest:?} a publish, {creating:?} a topic");
+    nsqd.server.stop().await;
 }

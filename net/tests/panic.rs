@@ -1,12 +1,14 @@
 //! A bug in one topic, played by a clock that panics while the topic is locked: everything else goes on, and is stored.
+//! A bug in one of its jobs, played by a disk, is a failure of the disk.
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use common::{Nsqd, wall};
+use common::{Nsqd, soon, wall};
 use nsq_core::time::Timestamp;
+use nsq_core::topic::disk::Lane;
 use nsq_net::client::plain::{Producer, Published};
-use nsq_net::disk::Directory;
+use nsq_net::disk::{Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use std::backtrace::Backtrace;
 use std::sync::Arc;
@@ -54,5 +56,39 @@ async fn a_topic_that_has_panicked_is_no_other_topic_s_problem() {
     nsqd.server.stop().await;
     let nsqd = start(nsqd.dir, &panics).await;
     assert_eq!(depths(&nsqd), [Some(1), Some(1), Some(2)], "what it had acknowledged was on the medium");
+    nsqd.server.stop().await;
+}
+
+/// A directory of which the next fsync of a file meets a bug.
+struct Buggy(Directory, Arc<AtomicBool>);
+
+impl Disk for Buggy {
+    fn run(&self, op: Op) -> Running {
+        assert!(!(matches!(op, Op::Sync(_)) && self.1.swap(false, Ordering::SeqCst)), "on purpose");
+        self.0.run(op)
+    }
+
+    fn host(&self, lane: Lane, task: Task) {
+        self.0.host(lane, task);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_panics_has_failed() {
+    let (dir, panics) = (TempDir::new().unwrap(), Arc::new(AtomicBool::new(false)));
+    let disk = Arc::new(Buggy(Directory::new(dir.path()), Arc::clone(&panics)));
+    let nsqd = Nsqd::start_durable(Env { wall: Arc::new(wall), seed: 1, disk }, dir).await;
+    assert_eq!(publish(&nsqd, "a").await, Some(Published::Accepted));
+    // Its journal is written by then, so the bug is met by the next commit.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    panics.store(true, Ordering::SeqCst);
+    for number in 2..5 {
+        assert_eq!(soon("an answer", publish(&nsqd, "a")).await, Some(Published::Accepted), "it is tried once more");
+        assert_eq!(depths(&nsqd)[0], Some(number));
+    }
+    assert!(!panics.load(Ordering::SeqCst), "it has panicked");
+    nsqd.server.stop().await;
+    let nsqd = start(nsqd.dir, &panics).await;
+    assert_eq!(depths(&nsqd)[0], Some(4));
     nsqd.server.stop().await;
 }

@@ -155,4 +155,6 @@ pub struct Failed {
     pub op: usize,
     /// For the log and `/ping`.
     pub reason: String,
+    /// Whether the medium may be at fault. If it is not, what cannot be read now is not lost, however long that lasts.
+    pub is_of_medium: bool,
 }

@@ -19,11 +19,19 @@ pub(super) struct Files {
     open: Mutex<Open>,
 }
 
-/// Open files by name, and when each was last used, in uses.
+/// Open files by name.
 #[derive(Default)]
 struct Open {
-    files: BTreeMap<String, (u64, Arc<File>)>,
+    files: BTreeMap<String, Kept>,
     uses: u64,
+}
+
+struct Kept {
+    file: Arc<File>,
+    /// Or only to be read and fsynced.
+    is_to_write: bool,
+    /// When it was last used, in uses.
+    used: u64,
 }
 
 /// So many files stay open.
@@ -38,7 +46,7 @@ impl Files {
         match op {
             Op::Create(name) => self.create(&name)?,
             Op::Write(name, offset, content) => self.write(&name, offset, content)?,
-            Op::Sync(name) => self.file(&name)?.sync_data()?,
+            Op::Sync(name) => self.file(&name, false)?.sync_data()?,
             Op::Read(name, offset, length) => return self.read(&name, offset, length).map(Outcome::Content),
             Op::Rename(from, to) => {
                 fs::rename(self.path(&from), self.path(&to))?;
@@ -46,16 +54,19 @@ impl Files {
                 self.forget(&to);
             }
             Op::Remove(name) => {
+                let removed = fs::remove_file(self.path(&name));
+                // Not before: a read in between would keep what is gone.
                 self.forget(&name);
-                unless_missing(fs::remove_file(self.path(&name)))?;
+                unless_missing(removed)?;
             }
             Op::CreateDir(name) => {
                 let made = fs::DirBuilder::new().mode(0o700).create(self.path(&name));
                 made.or_else(|error| if self.path(&name).is_dir() { Ok(()) } else { Err(error) })?;
             }
             Op::RemoveDir(name) => {
+                let removed = fs::remove_dir_all(self.path(&name));
                 self.forget(&name);
-                unless_missing(self.opening(|| fs::remove_dir_all(self.path(&name))))?;
+                unless_missing(removed)?;
             }
             Op::SyncDir(name) => self.opening(|| File::open(self.path(&name)))?.sync_all()?,
             Op::List(name) => return self.opening(|| list(&self.path(&name))).map(Outcome::List),
@@ -71,36 +82,36 @@ impl Files {
         self.forget(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
-        self.keep(name, Arc::new(self.opening(|| options.open(self.path(name)))?));
+        self.keep(name, Arc::new(self.opening(|| options.open(self.path(name)))?), true);
         Ok(())
     }
 
     fn write(&self, name: &str, offset: u64, content: Content) -> io::Result<()> {
         let bytes = content.seal();
-        self.file(name)?.write_all_at(&bytes, offset)
+        self.file(name, true)?.write_all_at(&bytes, offset)
     }
 
     fn read(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let file = self.file(name)?;
+        let file = self.file(name, false)?;
         let there = usize::try_from(file.metadata()?.len().saturating_sub(offset)).unwrap_or(usize::MAX);
         let mut content = vec![0; length.min(there)];
         file.read_exact_at(&mut content, offset)?;
         Ok(content)
     }
 
-    /// The file, opened if it is not open.
-    fn file(&self, name: &str) -> io::Result<Arc<File>> {
+    /// The file, opened if it is not open; what is only read may be of a kind that cannot be written.
+    fn file(&self, name: &str, to_write: bool) -> io::Result<Arc<File>> {
         {
             let open = &mut *self.open();
-            if let Some((used, file)) = open.files.get_mut(name) {
+            if let Some(kept) = open.files.get_mut(name).filter(|kept| kept.is_to_write || !to_write) {
                 open.uses += 1;
-                *used = open.uses;
-                return Ok(Arc::clone(file));
+                kept.used = open.uses;
+                return Ok(Arc::clone(&kept.file));
             }
         }
         let path = self.path(name);
-        let file = Arc::new(self.opening(|| OpenOptions::new().read(true).write(true).open(&path))?);
-        self.keep(name, Arc::clone(&file));
+        let file = Arc::new(self.opening(|| OpenOptions::new().read(true).write(to_write).open(&path))?);
+        self.keep(name, Arc::clone(&file), to_write);
         Ok(file)
     }
 
@@ -115,12 +126,12 @@ impl Files {
         }
     }
 
-    fn keep(&self, name: &str, file: Arc<File>) {
+    fn keep(&self, name: &str, file: Arc<File>, is_to_write: bool) {
         let open = &mut *self.open();
         open.uses += 1;
-        open.files.insert(name.to_owned(), (open.uses, file));
+        open.files.insert(name.to_owned(), Kept { file, is_to_write, used: open.uses });
         if open.files.len() > KEPT {
-            let oldest = open.files.iter().min_by_key(|(_, (used, _))| *used).map(|(name, _)| name.clone());
+            let oldest = open.files.iter().min_by_key(|(_, kept)| kept.used).map(|(name, _)| name.clone());
             oldest.and_then(|name| open.files.remove(&name));
         }
     }

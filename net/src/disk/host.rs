@@ -3,19 +3,17 @@
 //! A topic's job is a few operations and the call of the topic that follows, which often asks for the next job. Done on the
 //! async threads it would change threads with each operation, which costs more than a small write does. So a whole job
 //! runs on a thread that may block, its operations are done where they are asked for, and the job that it leads to comes
-//! next on the same thread, for a while: then others that wait get their turn.
+//! next on the same thread, unless others wait: all take turns, in the order in which they came.
 
 use super::Task;
 use std::cell::RefCell;
-use std::sync::Arc;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// Tasks in a row.
-const IN_A_ROW: u32 = 64;
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 thread_local! {
-    /// On a thread of these: whose turn it is, and the task that comes next, if there is one.
-    static NEXT: RefCell<Option<(Arc<Semaphore>, Option<Task>)>> = const { RefCell::new(None) };
+    /// On a thread of these: whose it is, and the task that comes of the one it is at, if there is one.
+    static NEXT: RefCell<Option<(Arc<Threads>, Option<Task>)>> = const { RefCell::new(None) };
 }
 
 /// Whether this thread may block on the disk.
@@ -23,60 +21,76 @@ pub(super) fn is_here() -> bool {
     NEXT.with_borrow(Option::is_some)
 }
 
-/// Runs the task: next on this thread, if it has such a turn, or on one that gets a turn.
-pub(super) fn host(turns: &Arc<Semaphore>, task: Task) {
-    let mut task = Some(task);
-    NEXT.with_borrow_mut(|next| {
-        if let Some((its, next @ None)) = next
-            && Arc::ptr_eq(its, turns)
-        {
-            *next = task.take();
-        }
-    });
-    task.into_iter().for_each(|task| begin(turns, task));
+/// So many threads at most, and whoever waits for one.
+pub(super) struct Threads {
+    most: usize,
+    turns: Mutex<Turns>,
 }
 
-fn begin(turns: &Arc<Semaphore>, task: Task) {
-    let turns = Arc::clone(turns);
-    match Arc::clone(&turns).try_acquire_owned() {
-        Ok(turn) => drop(tokio::task::spawn_blocking(move || run(&turns, turn, task))),
-        Err(_) => drop(tokio::spawn(async move {
-            // It is never closed.
-            if let Ok(turn) = Arc::clone(&turns).acquire_owned().await {
-                let _ = tokio::task::spawn_blocking(move || run(&turns, turn, task)).await;
+#[derive(Default)]
+struct Turns {
+    at_work: usize,
+    waiting: VecDeque<Task>,
+}
+
+impl Threads {
+    pub(super) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, turns: Mutex::default() })
+    }
+
+    /// Whether nobody would have to wait.
+    pub(super) fn are_free(&self) -> bool {
+        self.turns().at_work < self.most
+    }
+
+    /// Runs the task: on this thread after its own task, if it is one of these, or on another one.
+    pub(super) fn host(self: &Arc<Self>, task: Task) {
+        let mut task = Some(task);
+        NEXT.with_borrow_mut(|next| {
+            if let Some((its, next @ None)) = next
+                && Arc::ptr_eq(its, self)
+            {
+                *next = task.take();
             }
-        })),
-    }
-}
-
-fn run(turns: &Arc<Semaphore>, turn: OwnedSemaphorePermit, task: Task) {
-    let here = Here::enter(Arc::clone(turns));
-    let mut task = Some(task);
-    for _ in 0..IN_A_ROW {
-        let Some(it) = task.take() else { return };
-        pollster::block_on(it);
-        task = here.next();
-    }
-    drop((here, turn));
-    task.into_iter().for_each(|task| begin(turns, task));
-}
-
-/// The time in which a thread is one of these; a task that panics ends it too.
-struct Here;
-
-impl Here {
-    fn enter(turns: Arc<Semaphore>) -> Self {
-        NEXT.set(Some((turns, None)));
-        Self
+        });
+        task.into_iter().for_each(|task| self.begin(task));
     }
 
-    fn next(&self) -> Option<Task> {
-        NEXT.with_borrow_mut(|next| next.as_mut().and_then(|(_, next)| next.take()))
+    fn begin(self: &Arc<Self>, task: Task) {
+        {
+            let turns = &mut *self.turns();
+            if turns.at_work == self.most {
+                return turns.waiting.push_back(task);
+            }
+            turns.at_work += 1;
+        }
+        let threads = Arc::clone(self);
+        drop(tokio::task::spawn_blocking(move || threads.run(task)));
     }
-}
 
-impl Drop for Here {
-    fn drop(&mut self) {
+    fn run(self: &Arc<Self>, task: Task) {
+        NEXT.set(Some((Arc::clone(self), None)));
+        let mut turn = Some(task);
+        while let Some(task) = turn {
+            // A panic is a bug in that task, and was reported as such. What it has asked for is done all the same.
+            let _ = catch_unwind(AssertUnwindSafe(|| pollster::block_on(task)));
+            let next = NEXT.with_borrow_mut(|next| next.as_mut().and_then(|(_, next)| next.take()));
+            turn = self.turns().after(next);
+        }
         NEXT.set(None);
+    }
+
+    fn turns(&self) -> MutexGuard<'_, Turns> {
+        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Turns {
+    /// What a thread does after a task that has led to this one; nothing if it is needed no more.
+    fn after(&mut self, next: Option<Task>) -> Option<Task> {
+        self.waiting.extend(next);
+        let turn = self.waiting.pop_front();
+        self.at_work -= usize::from(turn.is_none());
+        turn
     }
 }

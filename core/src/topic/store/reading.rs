@@ -58,7 +58,10 @@ impl Salvage {
             }
             Err(failed) => {
                 self.failed.push_back(place);
-                self.why = Some(failed);
+                // One for which the medium is not at fault is remembered, for it makes this round count for nothing.
+                if self.why.as_ref().is_none_or(|why| why.is_of_medium) {
+                    self.why = Some(failed);
+                }
             }
         }
     }
@@ -128,7 +131,7 @@ impl Topic {
             Err(failed) => {
                 if let Some(placed) = &mut chunk.placed {
                     placed.loading = false;
-                    placed.failures += 1;
+                    placed.failures = if failed.is_of_medium { placed.failures + 1 } else { placed.failures.max(1) };
                     if store.trouble.read.reason.is_none() {
                         let problem = placed.problem(0, Trouble::Unreadable(failed.reason.clone()));
                         cx.out.notices.push(Notice::Damaged { topic: self.name.clone(), problem });
@@ -205,7 +208,7 @@ impl Store {
             return None;
         }
         let failures = chunk.placed.as_ref().map_or(0, |placed| placed.failures);
-        match salvage.why.take().filter(|_| !salvage.is_done(failures)) {
+        match salvage.why.take().filter(|why| !(why.is_of_medium && salvage.is_done(failures))) {
             Some(failed) => {
                 salvage.pages = core::mem::take(&mut salvage.failed);
                 self.salvages.insert(chunk.number, salvage);

@@ -36,6 +36,8 @@ pub(super) struct Files {
     pub(super) failing_journals: bool,
     /// Reads fail too.
     pub(super) failing_reads: bool,
+    /// For want of something else than a medium that works.
+    pub(super) is_busy: bool,
     /// A place of a file that cannot be read.
     pub(super) bad: Option<(FileName, usize)>,
     /// These cannot be removed.
@@ -111,7 +113,11 @@ impl Files {
             let op_number = running.next;
             running.next += 1;
             self.done += 1;
-            result = self.perform(op, random).map_err(|reason| Failed { op: op_number, reason });
+            result = self.perform(op, random).map_err(|reason| Failed {
+                op: op_number,
+                reason,
+                is_of_medium: !self.is_busy,
+            });
         }
         let running = self.jobs.get_mut(chosen)?;
         if let Ok(loaded) = &mut result {

@@ -360,6 +360,29 @@ fn a_read_that_fails_is_tried_again() {
 }
 
 #[test]
+fn a_read_that_fails_for_another_reason_than_the_medium_never_gives_up() {
+    let mut world = World::new(false, 0, 1, |_, memory| *memory = 16 * 1024);
+    for _ in 0..30 {
+        world.publish(5, 200, Duration::ZERO);
+        world.work(usize::MAX);
+        world.sleep(60 * MS);
+    }
+    (world.files.failing_reads, world.files.is_busy) = (true, true);
+    world.consume("a", 2500);
+    let before = world.files.done;
+    for _ in 0..100 {
+        world.work(usize::MAX);
+        world.sleep(Duration::from_secs(1));
+    }
+    assert!(world.files.done - before < 1000, "a second passes between two tries");
+    assert!(world.bench.topic.health().is_err());
+    (world.files.failing_reads, world.files.is_busy) = (false, false);
+    world.sleep(Duration::from_secs(2));
+    // The world asserts that nothing is damaged.
+    world.drain();
+}
+
+#[test]
 fn a_channel_that_was_deleted_does_not_come_back_from_an_old_nsqd_dat() {
     for is_known in [true, false] {
         let mut world = durable();
