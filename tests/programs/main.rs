@@ -8,3 +8,4 @@ mod disk;
 mod nsq;
 mod open_files;
 mod program;
+mod stop;
