@@ -100,7 +100,7 @@ pub trait Disk: Send + Sync {
 
 /// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has changed,
 /// and what cannot be read now is not lost.
-pub(crate) fn is_of_medium(error: &io::Error) -> bool {
+pub fn is_of_medium(error: &io::Error) -> bool {
     // The process, or the system, has too many files open; the standard library has no names for these.
     const ENFILE: i32 = 23;
     const EMFILE: i32 = 24;
