@@ -19,9 +19,10 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 
-/// Listens, serves until `stopped`, and ends in order.
+/// Listens, serves until `stopped`, and ends in order; while it starts, which may take long, at once.
 ///
 /// # Errors
 /// As [`start`] and [`Nsqd::stop`].
@@ -31,7 +32,12 @@ pub async fn serve(
     level: LevelHandle,
     stopped: impl Future<Output = ()>,
 ) -> Result<(), String> {
-    let nsqd = start(options, data_path, level).await?;
+    let mut stopped = pin!(stopped);
+    let nsqd = tokio::select! {
+        biased;
+        nsqd = start(options, data_path, level) => nsqd?,
+        () = &mut stopped => return Ok(()),
+    };
     stopped.await;
     nsqd.stop().await
 }

@@ -43,7 +43,7 @@ pub enum Op {
     Rename(String, String),
     /// Removes the file; that there is none is no failure.
     Remove(String),
-    /// Makes the directory; that there is one is no failure.
+    /// Makes the directory, and fails with [`ErrorKind::AlreadyExists`] if there is anything of that name.
     CreateDir(String),
     /// Removes the directory and the files in it; that there is none is no failure.
     RemoveDir(String),
@@ -78,7 +78,7 @@ pub enum Outcome {
 pub struct Found {
     /// Its name in there.
     pub name: String,
-    /// Its length in bytes; `None` for a directory.
+    /// Its length in bytes; `None` for a directory, and for a link to one.
     pub length: Option<u64>,
 }
 

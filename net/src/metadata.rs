@@ -4,6 +4,7 @@
 
 use crate::broker::Broker;
 use crate::disk::{self, Content, Disk, Op};
+use crate::recovery::patiently;
 use crate::reserve::{Reserve, explain};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
@@ -19,12 +20,13 @@ const FILE: &str = "nsqd.dat";
 const TEMPORARY: &str = "nsqd.dat.tmp";
 const UNREADABLE: &str = "nsqd.dat.bad";
 
-/// The directory as it was left. A file that cannot be understood is kept as `nsqd.dat.bad` and reported.
+/// The directory as it was left. A file that cannot be understood is kept as `nsqd.dat.bad`,
+/// with a number if there is one already, and reported.
 ///
 /// # Errors
 /// If there is a file and the disk does not give it out.
 pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entry>> {
-    let bytes = match disk.run(Op::Read(FILE.into(), 0, usize::MAX)).await {
+    let bytes = match patiently(disk, Op::Read(FILE.into(), 0, usize::MAX)).await {
         Ok(outcome) => outcome.content(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
         Err(error) => return Err(io::Error::new(error.kind(), format!("cannot read {FILE} - {error}"))),
@@ -37,11 +39,27 @@ pub(crate) async fn load(disk: &dyn Disk) -> io::Result<BTreeMap<TopicName, Entr
             Ok(topics)
         }
         Err(reason) => {
-            tracing::error!("failed to parse {FILE} - {reason}; starting without it, it is kept as {UNREADABLE}");
-            disk.run(Op::Rename(FILE.into(), UNREADABLE.into())).await?;
+            let kept = match set_aside(disk).await {
+                Ok(name) => format!("it is kept as {name}"),
+                Err(error) => format!("it cannot be kept - {error}"),
+            };
+            tracing::error!("failed to parse {FILE} - {reason}; starting without it, {kept}");
             Ok(BTreeMap::new())
         }
     }
+}
+
+/// Gives the file a name that no other has, for an earlier start may have kept one.
+async fn set_aside(disk: &dyn Disk) -> io::Result<String> {
+    let found = patiently(disk, Op::List(String::new())).await?.list();
+    let mut name = UNREADABLE.to_owned();
+    let mut number = 1;
+    while found.iter().any(|found| found.name == name) {
+        number += 1;
+        name = format!("{UNREADABLE}.{number}");
+    }
+    patiently(disk, Op::Rename(FILE.into(), name.clone())).await?;
+    Ok(name)
 }
 
 /// How long a write that has failed is left alone.

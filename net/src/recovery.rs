@@ -37,8 +37,6 @@ const META_MAX: usize = 256;
 /// If the disk does not say what topics there are.
 pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
     let mut stored = Stored::default();
-    let mut newest: BTreeMap<TopicName, u64> = BTreeMap::new();
-    let mut obsolete = Vec::new();
     let found = patiently(&**disk, Op::List(TOPICS.into())).await.map_err(|error| {
         io::Error::new(
             error.kind(),
@@ -50,19 +48,7 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
         // A process that was killed may just have made a directory.
         make_safe(&**disk, vec![Op::SyncDir(String::new()), Op::SyncDir(TOPICS.into())], TOPICS).await;
     }
-    for name in found.into_iter().filter(|found| found.length.is_none()).map(|found| found.name) {
-        let whole = name.strip_suffix(DELETED).or_else(|| name.strip_suffix(UNREADABLE)).unwrap_or(&name);
-        let Some((topic, incarnation)) = names::parse_directory(whole) else { continue };
-        stored.last_incarnation = stored.last_incarnation.max(incarnation);
-        if name.ends_with(DELETED) {
-            obsolete.push(format!("{TOPICS}/{name}"));
-        } else if whole != name {
-            tracing::warn!("DISK: {TOPICS}/{name} was set aside, it is left alone");
-        } else if let Some(older) = newest.insert(topic.clone(), incarnation) {
-            // They come in the order of their names, so of their incarnations.
-            obsolete.push(format!("{TOPICS}/{}", names::directory(&topic, older)));
-        }
-    }
+    let (newest, obsolete) = sort_out(&found, &mut stored);
     for directory in obsolete {
         discard(&**disk, directory).await;
     }
@@ -116,8 +102,37 @@ pub(crate) async fn tell_of_foreign(disk: &dyn Disk) {
     }
 }
 
+/// Which directories are topics', by their names, and which are of no use any more.
+fn sort_out(found: &[Found], stored: &mut Stored) -> (BTreeMap<TopicName, u64>, Vec<String>) {
+    for Found { name, .. } in found.iter().filter(|found| found.length.is_some()) {
+        if let Some((topic, _)) = names::parse_directory(name) {
+            let why = format!("{TOPICS}/{name} is no directory, or a link that leads nowhere; it is left alone");
+            tracing::error!("DISK: {why}");
+            stored.unusable.insert(topic, why);
+        }
+    }
+    let (mut newest, mut obsolete) = (BTreeMap::new(), Vec::new());
+    for Found { name, .. } in found {
+        let whole = name.strip_suffix(DELETED).or_else(|| name.strip_suffix(UNREADABLE)).unwrap_or(name);
+        let Some((topic, incarnation)) = names::parse_directory(whole) else { continue };
+        // Whatever it is, no other topic is to have its name.
+        stored.last_incarnation = stored.last_incarnation.max(incarnation);
+        if name.ends_with(DELETED) {
+            obsolete.push(format!("{TOPICS}/{name}"));
+        } else if whole != name {
+            tracing::warn!("DISK: {TOPICS}/{name} was set aside, it is left alone");
+        } else if stored.unusable.contains_key(&topic) {
+            // Which of its directories counts is not known.
+        } else if let Some(older) = newest.insert(topic.clone(), incarnation) {
+            // They come in the order of their names, so of their incarnations.
+            obsolete.push(format!("{TOPICS}/{}", names::directory(&topic, older)));
+        }
+    }
+    (newest, obsolete)
+}
+
 /// Does an operation again if it fails, for a failure may pass.
-async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
+pub(crate) async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
     let mut tries = 1;
     loop {
         match disk.run(op.clone()).await {

@@ -305,10 +305,19 @@ impl Place {
         drop(state);
         let mut state = self.state.write().await;
         if matches!(*state, State::Absent | State::Begun) {
-            self.disk.run(PortOp::CreateDir(TOPICS.into())).await?;
+            unless_there(self.disk.run(PortOp::CreateDir(TOPICS.into())).await)?;
             self.disk.run(PortOp::SyncDir(String::new())).await?;
-            *state = State::Begun;
-            self.disk.run(PortOp::CreateDir(self.path.clone())).await?;
+            let before = std::mem::replace(&mut *state, State::Begun);
+            match self.disk.run(PortOp::CreateDir(self.path.clone())).await {
+                // A try that has failed may have made it.
+                made if before == State::Begun => unless_there(made)?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    // It is somebody else's, and stays so.
+                    *state = before;
+                    return Err(error);
+                }
+                made => drop(made?),
+            }
             self.disk.run(PortOp::SyncDir(TOPICS.into())).await?;
             *state = State::Made;
         }
@@ -353,6 +362,14 @@ impl Place {
         if may_be_there {
             discard(&*self.disk, deleted).await;
         }
+    }
+}
+
+/// A directory is there; that it was is no failure.
+fn unless_there(made: io::Result<Outcome>) -> io::Result<()> {
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -132,6 +132,54 @@ async fn a_directory_that_has_another_name_is_set_aside_whatever_else_fails() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_directory_may_be_elsewhere_and_a_link_that_leads_nowhere_is_waited_for() {
+    let (dir, elsewhere) = (stored(3).await, TempDir::new().unwrap());
+    let (topic, moved) = (dir.path().join("topics/t.0000000000000001"), elsewhere.path().join("t"));
+    std::fs::rename(&topic, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &topic).unwrap();
+    let nsqd = durable(dir, |_| None).await;
+    assert_eq!(depth(&nsqd, "t"), Some(3));
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    let dir = nsqd.stop_in_order().await.1;
+    let away = elsewhere.path().join("away");
+    std::fs::rename(&moved, &away).unwrap();
+    let nsqd = durable(dir, |_| None).await;
+    let health = nsqd.server.broker().health().unwrap_err();
+    assert!(health.starts_with("TOPIC(t): ") && health.contains("leads nowhere"), "{health}");
+    assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)));
+    assert_eq!(nsqd.server.stop().await, 1, "the one that was refused is lost");
+    std::fs::rename(&away, &moved).unwrap();
+    let nsqd = durable(nsqd.dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(4), Some(3)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_topic_takes_no_directory_that_is_there() {
+    let nsqd = durable(TempDir::new().unwrap(), |_| None).await;
+    let theirs = nsqd.dir.path().join("topics/t.0000000000000001");
+    std::fs::create_dir_all(&theirs).unwrap();
+    std::fs::write(theirs.join("00000001.log"), b"theirs").unwrap();
+    assert!(matches!(publish(&nsqd, "t", b"m").await, Published::Refused(_)));
+    nsqd.server.stop().await;
+    assert_eq!(std::fs::read(theirs.join("00000001.log")).unwrap(), b"theirs");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_nsqd_dat_that_cannot_be_understood_is_kept() {
+    let mut dir = TempDir::new().unwrap();
+    for content in ["first", "second"] {
+        std::fs::write(dir.path().join("nsqd.dat"), content).unwrap();
+        dir = durable(dir, |_| None).await.stop_in_order().await.1;
+    }
+    std::fs::write(dir.path().join("nsqd.dat"), "third").unwrap();
+    let cannot = |op: &Op| matches!(op, Op::Rename(from, _) if from == "nsqd.dat").then_some(io::ErrorKind::Other);
+    let dir = durable(dir, cannot).await.stop_in_order().await.1;
+    let kept = ["nsqd.dat.bad", "nsqd.dat.bad.2"].map(|name| std::fs::read_to_string(dir.path().join(name)).unwrap());
+    assert_eq!(kept, ["first", "second"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_version_has_written_is_left_to_it() {
     let dir = stored(3).await;
     let topic = dir.path().join("topics/t.0000000000000001");
@@ -295,8 +343,6 @@ async fn what_fails_once_while_it_starts_is_tried_again() {
     let dir = stored(3).await;
     let mut failed = BTreeSet::new();
     let fails = move |op: &Op| match op {
-        // The node's own file is for whoever runs nsqd to see to.
-        Op::Read(name, ..) if name == "nsqd.dat" => None,
         Op::List(_) | Op::Read(..) if failed.insert(format!("{op:?}")) => Some(io::ErrorKind::Other),
         _ => None,
     };

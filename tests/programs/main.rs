@@ -9,3 +9,4 @@ mod nsq;
 mod open_files;
 mod operators;
 mod program;
+mod stop;

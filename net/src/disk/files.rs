@@ -60,8 +60,7 @@ impl Files {
                 unless_missing(removed)?;
             }
             Op::CreateDir(name) => {
-                let made = fs::DirBuilder::new().mode(0o700).create(self.path(&name));
-                made.or_else(|error| if self.path(&name).is_dir() { Ok(()) } else { Err(error) })?;
+                fs::DirBuilder::new().mode(0o700).create(self.path(&name))?;
             }
             Op::RemoveDir(name) => {
                 let removed = fs::remove_dir_all(self.path(&name));
@@ -159,7 +158,11 @@ fn list(directory: &Path) -> io::Result<Vec<Found>> {
     };
     let found = |entry: io::Result<fs::DirEntry>| {
         let entry = entry?;
-        let about = entry.metadata()?;
+        // What a link leads to counts, unless it leads nowhere.
+        let about = match fs::metadata(entry.path()).or_else(|_| entry.metadata()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            about => about?,
+        };
         let length = (!about.is_dir()).then_some(about.len());
         // A name that is no text is nobody's here.
         Ok(entry.file_name().into_string().ok().map(|name| Found { name, length }))

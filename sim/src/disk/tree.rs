@@ -63,8 +63,7 @@ impl Tree {
     pub(super) fn create_dir(&mut self, name: &str) -> io::Result<()> {
         let (parent, name) = self.parent(name)?;
         match self.names(parent).get(name) {
-            Some(&number) if matches!(self.0[number], Node::File(_)) => Err(io::ErrorKind::AlreadyExists.into()),
-            Some(_) => Ok(()),
+            Some(_) => Err(io::ErrorKind::AlreadyExists.into()),
             None => {
                 self.add(parent, name, Node::Directory(Directory::default()));
                 Ok(())
