@@ -274,7 +274,7 @@ impl Store {
     /// Takes note of what these fsyncs make stay of their segments, in time for the batch of the journal that follows them.
     /// A chunk that may still grow, or has more than that, is the end of what is known to be there.
     fn vouch(&mut self, syncs: &Syncs, sealed: &[u32], log: &mut Log) {
-        let tail = log.tail().map(|tail| tail.number);
+        let tail = log.tail().map(|tail| tail.number).filter(|_| self.closing.is_none());
         for number in &syncs.segments {
             let (mut end, mut limit) = (0, u64::MAX);
             for mark in syncs.marks.iter().filter(|mark| mark.segment == *number) {

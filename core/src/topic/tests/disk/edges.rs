@@ -6,6 +6,7 @@ use crate::storage::recovered::{Problem, Trouble};
 use crate::time::Duration;
 use crate::topic::disk::{Lane, Op};
 use crate::topic::io::{Admin, Input};
+use alloc::vec::Vec;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TENTH: Duration = Duration::from_millis(100);
@@ -170,6 +171,8 @@ fn a_large_backlog_is_written_in_parts() {
         commits.flat_map(|job| &job.ops).map(|op| if let Op::Write { data, .. } = op { data.len() } else { 0 }).sum();
     assert!(written < 600_000, "{written} bytes at once");
     world.work(usize::MAX);
+    let unsafe_parts: Vec<_> = world.files.recover().unsafe_parts().collect();
+    assert!(unsafe_parts.is_empty(), "the journal knows that it is safe, but for {unsafe_parts:?}");
     world.crash(End::WorstPowerOff);
     assert_eq!(world.bench.topic.stats(None, false).channels[0].depth, 2000);
 }
