@@ -83,3 +83,17 @@ fn a_second_nsqd_on_the_same_directory_gets_upstreams_error() {
     assert!(log.ends_with(&expected), "{log}");
     assert_eq!(http("POST", &first.web, "/pub?topic=t", "x").unwrap(), "OK", "the first one is not disturbed");
 }
+
+#[test]
+fn which_topics_are_durable_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let nsqd = Nsqd::start(dir.path(), &FLAGS);
+    for (topic, expected) in [("durable", Some(true)), ("plain", None)] {
+        nsqd.create(topic, "c");
+        assert_eq!(nsqd.stats(topic)["durable"].as_bool(), expected, "{topic}");
+        let line = format!("TOPIC({topic}): durable, what is acknowledged is on the medium");
+        assert_eq!(nsqd.log().contains(&line), expected.is_some(), "{topic}");
+    }
+    let info = http("GET", &nsqd.web, "/info", "").unwrap();
+    assert!(info.contains(r#""durable":["durable"]"#), "{info}");
+}
