@@ -186,19 +186,26 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Tells of what could not be read or understood at one time: the first of it, and how much more there is.
 pub(crate) fn tell_damage(topic: &TopicName, directory: &str, problems: &[Problem]) {
-    let is_damage = |problem: &&Problem| matches!(problem.what, Trouble::Damaged(_) | Trouble::Unreadable(_));
-    let untold: Vec<_> = problems.iter().filter(is_damage).skip(TOLD).collect();
-    for problem in problems.iter().filter(|problem| !untold.iter().any(|untold| std::ptr::eq(*untold, *problem))) {
+    let (mut told, mut untold, mut bytes) = (0, 0, 0);
+    for problem in problems {
+        let damaged = match problem.what {
+            Trouble::Damaged(bytes) => Some(bytes),
+            Trouble::Unreadable(_) => Some(0),
+            _ => None,
+        };
+        if let Some(damaged) = damaged.filter(|_| told == TOLD) {
+            (untold, bytes) = (untold + 1, bytes + damaged);
+            continue;
+        }
+        told += usize::from(damaged.is_some());
         match problem.what {
             Trouble::Lost(..) => tracing::error!("TOPIC({topic}): {problem}"),
             Trouble::Torn(_) => tracing::warn!("TOPIC({topic}): {directory}/{problem}"),
             _ => tracing::error!("TOPIC({topic}): {directory}/{problem}"),
         }
     }
-    if !untold.is_empty() {
-        let bytes = |problem: &&Problem| if let Trouble::Damaged(bytes) = problem.what { bytes } else { 0 };
-        let (count, bytes) = (untold.len(), untold.iter().map(bytes).sum::<u64>());
-        tracing::error!("TOPIC({topic}): {directory} is damaged in {count} more places, {bytes} bytes");
+    if untold > 0 {
+        tracing::error!("TOPIC({topic}): {directory} is damaged in {untold} more places, {bytes} bytes");
     }
 }
 
