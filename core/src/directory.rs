@@ -5,6 +5,7 @@
 //! or not at all, costs memory.
 
 use crate::name::{ChannelName, TopicName};
+use crate::storage::journal::Incarnation;
 use alloc::collections::{BTreeMap, VecDeque};
 
 /// See the module's documentation.
@@ -22,8 +23,17 @@ pub struct Directory {
 pub struct Entry {
     /// It gives no messages to channels.
     pub paused: bool,
-    /// Its channels, and which of them are paused.
-    pub channels: BTreeMap<ChannelName, bool>,
+    /// Its channels.
+    pub channels: BTreeMap<ChannelName, ChannelEntry>,
+}
+
+/// A channel as the directory knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChannelEntry {
+    /// It hands out no messages.
+    pub paused: bool,
+    /// Tells it from one of that name that a journal may know to be gone; `None` if there is none.
+    pub incarnation: Option<Incarnation>,
 }
 
 /// A topic, or a channel of it, came or went.
@@ -89,11 +99,11 @@ impl Directory {
         }
     }
 
-    pub(crate) fn create_channel(&mut self, topic: &TopicName, channel: ChannelName) {
+    pub(crate) fn create_channel(&mut self, topic: &TopicName, channel: ChannelName, incarnation: Option<Incarnation>) {
         if let Some(entry) = self.topics.get_mut(topic)
             && !entry.channels.contains_key(&channel)
         {
-            entry.channels.insert(channel.clone(), false);
+            entry.channels.insert(channel.clone(), ChannelEntry { paused: false, incarnation });
             self.changed(true, topic.clone(), Some(channel));
         }
     }
@@ -143,10 +153,10 @@ mod tests {
         let mut directory = Directory::default();
         directory.create_topic(topic("t"));
         directory.create_topic(topic("t"));
-        directory.create_channel(&topic("t"), channel("c#ephemeral"));
-        directory.create_channel(&topic("t"), channel("c#ephemeral"));
-        directory.create_channel(&topic("u"), channel("c"));
-        directory.create_channel(&topic("t"), channel("d"));
+        directory.create_channel(&topic("t"), channel("c#ephemeral"), None);
+        directory.create_channel(&topic("t"), channel("c#ephemeral"), None);
+        directory.create_channel(&topic("u"), channel("c"), None);
+        directory.create_channel(&topic("t"), channel("d"), None);
         directory.delete_channel(&topic("t"), &channel("d"));
         directory.delete_channel(&topic("t"), &channel("d"));
         directory.delete_topic(&topic("t"));

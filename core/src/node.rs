@@ -6,13 +6,15 @@
 
 use crate::directory::Directory;
 use crate::name::{ChannelName, TopicName};
+use crate::storage;
+use crate::storage::journal::Incarnation;
 use crate::topic::io::{ConnId, Notice, Refusal, Slot};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use crate::directory::Entry;
+pub use crate::directory::{ChannelEntry, Entry};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -63,11 +65,15 @@ impl Node {
 
     /// The state to write, and its generation.
     pub fn snapshot(&self) -> (u64, Vec<u8>) {
-        let channel = |(name, &paused): (&ChannelName, &bool)| Listed { name: name.to_string(), paused, channels: () };
+        let channel = |(name, &channel): (&ChannelName, &ChannelEntry)| ListedChannel {
+            name: name.to_string(),
+            paused: channel.paused,
+            incarnation: channel.incarnation.map(|Incarnation(number)| number),
+        };
         let topic = |(name, entry): (&TopicName, &Entry)| {
             let channels = entry.channels.iter().filter(|(name, _)| !name.is_ephemeral()).map(channel);
             let (paused, channels) = (entry.paused, none_if_empty(channels.collect()));
-            Listed { name: name.to_string(), paused, channels }
+            ListedTopic { name: name.to_string(), paused, channels }
         };
         let topics = self.directory.topics().iter().filter(|(name, _)| !name.is_ephemeral());
         let topics = none_if_empty(topics.map(topic).collect());
@@ -102,9 +108,9 @@ impl Node {
                 self.changes_file(&topic, None);
                 self.directory.delete_topic(&topic);
             }
-            Notice::ChannelCreated(topic, channel) => {
+            Notice::ChannelCreated(topic, channel, incarnation) => {
                 self.changes_file(&topic, Some(&channel));
-                self.directory.create_channel(&topic, channel);
+                self.directory.create_channel(&topic, channel, incarnation);
             }
             Notice::ChannelDeleted(topic, channel) => {
                 self.changes_file(&topic, Some(&channel));
@@ -121,8 +127,8 @@ impl Node {
             }
             Notice::ChannelPaused { topic, channel, paused, from, slot } => {
                 self.changes_file(&topic, Some(&channel));
-                if let Some(state) = self.directory.get_mut(&topic).and_then(|entry| entry.channels.get_mut(&channel)) {
-                    *state = paused;
+                if let Some(entry) = self.directory.get_mut(&topic).and_then(|entry| entry.channels.get_mut(&channel)) {
+                    entry.paused = paused;
                 }
                 self.answer_when_saved(from, slot, out);
             }
@@ -168,8 +174,13 @@ pub fn parse(bytes: &[u8]) -> Result<(BTreeMap<TopicName, Entry>, Vec<String>), 
         let entry: &mut Entry = topics.entry(name).or_default();
         entry.paused |= topic.paused;
         for channel in topic.channels.unwrap_or_default() {
+            let incarnation = channel.incarnation.filter(|&number| number < storage::NUMBERS_END).map(Incarnation);
             match ChannelName::new(&channel.name) {
-                Some(name) => *entry.channels.entry(name).or_default() |= channel.paused,
+                Some(name) => {
+                    let listed = entry.channels.entry(name).or_default();
+                    listed.paused |= channel.paused;
+                    listed.incarnation = listed.incarnation.max(incarnation);
+                }
                 None => invalid.push(channel.name),
             }
         }
@@ -180,30 +191,30 @@ pub fn parse(bytes: &[u8]) -> Result<(BTreeMap<TopicName, Entry>, Vec<String>), 
 #[derive(Serialize, Deserialize)]
 struct File {
     #[serde(default)]
-    topics: Option<Vec<Listed<Channels>>>,
+    topics: Option<Vec<ListedTopic>>,
     #[serde(default)]
     version: String,
 }
 
-type Channels = Option<Vec<Listed<()>>>;
-
-/// A topic, or a channel if `channels` is `()`.
 #[derive(Serialize, Deserialize)]
-struct Listed<C> {
+struct ListedTopic {
     #[serde(default)]
     name: String,
     #[serde(default)]
     paused: bool,
-    #[serde(
-        default = "Default::default",
-        skip_serializing_if = "is_unit",
-        bound(deserialize = "C: Default + Deserialize<'de>")
-    )]
-    channels: C,
+    #[serde(default)]
+    channels: Option<Vec<ListedChannel>>,
 }
 
-fn is_unit<C>(_: &C) -> bool {
-    size_of::<C>() == 0
+#[derive(Serialize, Deserialize)]
+struct ListedChannel {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    paused: bool,
+    /// Ours: upstream neither writes it nor minds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    incarnation: Option<u64>,
 }
 
 /// Upstream writes `null` for an empty list.
@@ -224,25 +235,30 @@ mod tests {
     }
 
     #[test]
-    fn writes_and_reads_upstreams_format() {
+    fn writes_and_reads_upstreams_format_and_knows_channels_apart() {
         let mut node = Node::new("1.3.0", BTreeMap::new());
         assert_eq!(node.snapshot().1, br#"{"topics":null,"version":"1.3.0"}"#);
         let notices = [
             Notice::TopicCreated(topic("t")),
-            Notice::ChannelCreated(topic("t"), channel("c")),
-            Notice::ChannelCreated(topic("t"), channel("c#ephemeral")),
+            Notice::ChannelCreated(topic("t"), channel("c"), None),
+            Notice::ChannelCreated(topic("t"), channel("c#ephemeral"), None),
             Notice::TopicCreated(topic("e#ephemeral")),
-            Notice::ChannelCreated(topic("e#ephemeral"), channel("c")),
+            Notice::ChannelCreated(topic("e#ephemeral"), channel("c"), None),
             Notice::TopicCreated(topic("u")),
+            Notice::ChannelCreated(topic("u"), channel("again"), Some(Incarnation(3))),
+            Notice::TopicCreated(topic("v")),
         ];
         node.handle(notices, &mut Vec::new());
         let file = node.snapshot().1;
         let expected = r#"{"topics":[{"name":"t","paused":false,"channels":[{"name":"c","paused":false}]},"#
             .to_string()
-            + r#"{"name":"u","paused":false,"channels":null}],"version":"1.3.0"}"#;
+            + r#"{"name":"u","paused":false,"channels":[{"name":"again","paused":false,"incarnation":3}]},"#
+            + r#"{"name":"v","paused":false,"channels":null}],"version":"1.3.0"}"#;
         assert_eq!(String::from_utf8(file.clone()).unwrap(), expected);
         let (listed, _) = parse(&file).unwrap();
-        assert_eq!(listed.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["t", "u"]);
+        assert_eq!(listed.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["t", "u", "v"]);
+        let again = ChannelEntry { paused: false, incarnation: Some(Incarnation(3)) };
+        assert_eq!(listed[&topic("u")].channels, [(channel("again"), again)].into());
         assert!(node.directory().has(&topic("t"), Some(&channel("c#ephemeral"))), "nsqlookupds hear of it");
         assert!(node.directory().has(&topic("e#ephemeral"), Some(&channel("c"))));
     }

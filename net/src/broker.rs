@@ -108,7 +108,7 @@ impl Broker {
                 }
                 None => {
                     let mut topic = Topic::on_disk(name.clone(), options, budget, env.seed, disk);
-                    listed.into_iter().for_each(|listed| topic.restore(listed.paused, listed.channels.clone()));
+                    listed.into_iter().for_each(|listed| topic.restore(listed));
                     topic
                 }
             };
@@ -378,7 +378,9 @@ impl Broker {
             Notice::Stored { topic, result } => self.storage.stored(topic, result),
             notice => {
                 match &notice {
-                    Notice::ChannelCreated(topic, channel) => tracing::info!("TOPIC({topic}): new channel({channel})"),
+                    Notice::ChannelCreated(topic, channel, _) => {
+                        tracing::info!("TOPIC({topic}): new channel({channel})")
+                    }
                     Notice::ChannelDeleted(topic, channel) => {
                         tracing::info!("TOPIC({topic}): deleted channel({channel})");
                     }

@@ -49,7 +49,7 @@ fn directory() -> Directory {
         let topic = TopicName::new(format!("topic-{number}")).expect("a name");
         directory.create_topic(topic.clone());
         for channel in ["a", "b"] {
-            directory.create_channel(&topic, ChannelName::new(channel).expect("a name"));
+            directory.create_channel(&topic, ChannelName::new(channel).expect("a name"), None);
         }
     }
     directory

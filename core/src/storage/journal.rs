@@ -32,7 +32,7 @@ pub struct Position {
 }
 
 /// A channel that was created once; the next one of that name is another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(pub u64);
 
 /// Numbers that are never used twice: the next ones, and the largest id.

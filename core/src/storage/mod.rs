@@ -24,7 +24,7 @@ pub const VERSION: char = '1';
 
 /// Numbers of records, chunks and channels are smaller than this, and a file that names a larger one is damaged: so
 /// whoever counts on from one never comes to an end.
-const NUMBERS_END: u64 = 1 << 62;
+pub(crate) const NUMBERS_END: u64 = 1 << 62;
 
 /// With the checksum of all bytes but the last four in those.
 fn signed<const N: usize>(mut head: [u8; N], crc: Crc) -> [u8; N] {

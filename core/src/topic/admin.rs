@@ -4,8 +4,9 @@ use super::channel::Channel;
 use super::io::{Admin, ConnId, Effects, Notice, Refusal, Slot, ToConn};
 use super::stats::{ChannelStats, ConsumerStats, TopicStats};
 use super::{Awaiting, Context, Topic, log::Log};
-use crate::directory::Entry;
+use crate::directory::{ChannelEntry, Entry};
 use crate::name::ChannelName;
+use crate::storage::journal::Incarnation;
 use alloc::vec::Vec;
 
 impl Topic {
@@ -160,19 +161,35 @@ impl Topic {
     }
 
     /// Sets a topic up as `nsqd.dat` lists it, before anything else happens to it.
-    pub fn restore(&mut self, paused: bool, channels: impl IntoIterator<Item = (ChannelName, bool)>) {
-        self.paused = paused;
-        for (name, paused) in channels {
-            let mut channel = Channel::new(name, self.new_incarnation());
-            channel.paused = paused;
+    pub fn restore(&mut self, listed: &Entry) {
+        self.paused = listed.paused;
+        self.start_incarnations_above(listed);
+        for (name, listed) in &listed.channels {
+            let mut channel = Channel::new(name.clone(), self.new_incarnation());
+            channel.paused = listed.paused;
             self.add(channel);
         }
     }
 
+    /// As long as `nsqd.dat` lists a channel, no other one of that name may look older.
+    pub(super) fn start_incarnations_above(&mut self, listed: &Entry) {
+        let largest = listed.channels.values().filter_map(|channel| channel.incarnation).max();
+        self.next_incarnation = self.next_incarnation.max(largest.map_or(0, |largest| largest.0 + 1));
+    }
+
+    /// What `nsqd.dat` is to tell of a channel's incarnation.
+    pub(super) fn listed(&self, incarnation: Incarnation) -> Option<Incarnation> {
+        let first_gone = self.store.as_ref()?.first_gone?;
+        Some(incarnation).filter(|&incarnation| incarnation > first_gone)
+    }
+
     /// What `nsqd.dat` says of it.
     pub fn entry(&self) -> Entry {
-        let channels = self.by_name.iter().map(|(name, &channel)| (name.clone(), self.channels[channel].paused));
-        Entry { paused: self.paused, channels: channels.collect() }
+        let entry = |(name, &channel): (&ChannelName, &usize)| {
+            let Channel { paused, incarnation, .. } = self.channels[channel];
+            (name.clone(), ChannelEntry { paused, incarnation: self.listed(incarnation) })
+        };
+        Entry { paused: self.paused, channels: self.by_name.iter().map(entry).collect() }
     }
 
     /// Whether the topic has that channel.

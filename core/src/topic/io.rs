@@ -7,6 +7,7 @@ use super::disk::{Failed, Job, Loaded};
 use crate::identity::ClientInfo;
 use crate::message::{Bodies, MessageId};
 use crate::name::{ChannelName, TopicName};
+use crate::storage::journal::Incarnation;
 use crate::storage::recovered::Problem;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -183,8 +184,8 @@ pub enum Notice {
     TopicCreated(TopicName),
     /// A topic was deleted, with all its channels.
     TopicDeleted(TopicName),
-    /// A channel was created.
-    ChannelCreated(TopicName, ChannelName),
+    /// A channel was created; with what tells it from one that is [gone](crate::directory::ChannelEntry::incarnation).
+    ChannelCreated(TopicName, ChannelName, Option<Incarnation>),
     /// A channel was deleted.
     ChannelDeleted(TopicName, ChannelName),
     /// Everything that the topic has is on disk, after [`Input::Shutdown`]; or why it is not.

@@ -550,7 +550,8 @@ impl Topic {
         if let Some(&channel) = self.by_name.get(&name) {
             return channel;
         }
-        let mut channel = Channel::new(name.clone(), self.new_incarnation());
+        let incarnation = self.new_incarnation();
+        let mut channel = Channel::new(name.clone(), incarnation);
         // No journal tells of an ephemeral one.
         if self.is_durable() && !channel.is_ephemeral {
             self.open_store();
@@ -560,7 +561,8 @@ impl Topic {
             store.news();
         }
         let channel = self.add(channel);
-        cx.out.notices.push(Notice::ChannelCreated(self.name.clone(), name));
+        let listed = self.listed(incarnation);
+        cx.out.notices.push(Notice::ChannelCreated(self.name.clone(), name, listed));
         self.fan_out(cx);
         channel
     }

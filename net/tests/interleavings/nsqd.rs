@@ -126,11 +126,12 @@ impl Nsqd {
     pub(crate) fn check(&self) {
         assert_eq!(self.broker.open_conns(), 0);
         let mut present: BTreeMap<TopicName, Entry> = BTreeMap::new();
-        self.broker.inspect(|topic| topic.check());
-        for topic in self.broker.topic_stats(None, None, false) {
-            let channels = topic.channels.into_iter().map(|channel| (channel.name, channel.paused)).collect();
-            present.insert(topic.name, Entry { paused: topic.paused, channels });
-        }
+        self.broker.inspect(|topic| {
+            topic.check();
+            if !topic.is_gone() {
+                present.insert(topic.name().clone(), topic.entry());
+            }
+        });
         let (_, file) = self.broker.snapshot();
         assert_eq!(node::parse(&file).unwrap().0, present, "nsqd.dat lists what there is");
     }

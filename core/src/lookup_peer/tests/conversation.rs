@@ -24,7 +24,7 @@ fn first_who_we_are_then_everything_there_is() {
 fn changes_are_told_in_the_order_in_which_they_happened() {
     let mut world = World::registered(&[]);
     world.directory.create_topic(topic("t"));
-    world.directory.create_channel(&topic("t"), channel("c"));
+    world.directory.create_channel(&topic("t"), channel("c"), None);
     world.directory.delete_topic(&topic("t"));
     world.directory.create_topic(topic("t"));
     world.handle(Input::Tick);

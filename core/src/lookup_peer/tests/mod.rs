@@ -76,7 +76,7 @@ impl World {
             directory.create_topic(topic(name));
             channels
                 .iter()
-                .for_each(|name_of_channel| directory.create_channel(&topic(name), channel(name_of_channel)));
+                .for_each(|name_of_channel| directory.create_channel(&topic(name), channel(name_of_channel), None));
         }
         let mut world = Self {
             now,

@@ -60,7 +60,7 @@ impl World {
         match action {
             Action::Create(of, None) => self.directory.create_topic(topic(TOPICS[of])),
             Action::Create(of, Some(which)) => {
-                self.directory.create_channel(&topic(TOPICS[of]), channel(CHANNELS[which]))
+                self.directory.create_channel(&topic(TOPICS[of]), channel(CHANNELS[which]), None)
             }
             Action::Delete(of, None) => self.directory.delete_topic(&topic(TOPICS[of])),
             Action::Delete(of, Some(which)) => {

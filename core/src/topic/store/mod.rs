@@ -63,6 +63,8 @@ pub(super) struct Store {
     unwritten: u64,
     written: u64,
     journal: Journal,
+    /// The oldest of the channels that a journal may know to be gone: `nsqd.dat` tells younger ones from them.
+    pub(super) first_gone: Option<Incarnation>,
     next_job: u64,
     /// Commits begun so far.
     commits: u64,
@@ -212,6 +214,7 @@ impl Store {
             unwritten: 0,
             written: 0,
             journal: Journal::default(),
+            first_gone: None,
             next_job: 1,
             commits: 0,
             commit: None,
@@ -378,6 +381,7 @@ impl Store {
 
     /// A channel does not exist any more.
     pub(super) fn forget(&mut self, channel: Incarnation, name: ChannelName) {
+        self.first_gone = self.first_gone.into_iter().chain([channel]).min();
         self.journal.gone.push((channel, name));
         self.journal.urgent = true;
     }

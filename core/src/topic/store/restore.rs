@@ -63,6 +63,7 @@ impl Topic {
             store.segments.entry(segment).or_default().chunks += 1;
         }
         store.next_segment = numbers.segment.max(1);
+        store.first_gone = gone.values().min().copied();
         store.journal.last = last_journal;
         store.journal.obsolete.extend(journal.map(FileName::Journal));
         store.journal.obsolete.extend(obsolete);
@@ -124,11 +125,13 @@ impl Topic {
     /// What `nsqd.dat` lists.
     fn take_listed(&mut self, listed: &Entry, gone: &BTreeMap<ChannelName, Incarnation>, carried: &[Place]) {
         self.paused = listed.paused;
-        for (name, &paused) in &listed.channels {
-            match (gone.get(name), &mut self.store) {
+        self.start_incarnations_above(listed);
+        for (name, &channel) in &listed.channels {
+            let gone = gone.get(name).filter(|&&gone| Some(gone) >= channel.incarnation);
+            match (gone, &mut self.store) {
                 // The next start is to know it as well, unless `nsqd.dat` is saved before.
-                (Some(&channel), Some(store)) => store.journal.departed.push_back((channel, name.clone())),
-                _ => self.list(name.clone(), paused, carried),
+                (Some(&gone), Some(store)) => store.journal.departed.push_back((gone, name.clone())),
+                _ => self.list(name.clone(), channel.paused, carried),
             }
         }
     }

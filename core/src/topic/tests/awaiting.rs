@@ -38,7 +38,7 @@ fn its_first_message_reaches_all_channels_that_are_known() {
         let conn = bench.consumer(name, 10);
         assert_eq!(bench.bodies(conn), ["first", "second"]);
     }
-    let created = |name| Notice::ChannelCreated(bench.topic.name().clone(), channel(name));
+    let created = |name| Notice::ChannelCreated(bench.topic.name().clone(), channel(name), None);
     assert_eq!(bench.notices, [created("b"), created("a")]);
 }
 

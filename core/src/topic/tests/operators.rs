@@ -1,6 +1,7 @@
 //! What operators do: pause, empty, create and delete, and what the node and the statistics are told.
 
 use super::sentences::*;
+use crate::directory::{ChannelEntry, Entry};
 use crate::message::Bodies;
 use crate::time::Duration;
 use crate::topic::Handled;
@@ -224,7 +225,7 @@ fn the_node_hears_of_channels_and_pauses() {
     assert_eq!(
         bench.notices,
         [
-            Notice::ChannelCreated(topic.clone(), name.clone()),
+            Notice::ChannelCreated(topic.clone(), name.clone(), None),
             Notice::ChannelPaused { topic: topic.clone(), channel: name.clone(), paused: true, from, slot: Slot(1) },
             Notice::TopicPaused { topic: topic.clone(), paused: true, from, slot: Slot(2) },
             Notice::TopicPaused { topic: topic.clone(), paused: false, from, slot: Slot(3) },
@@ -237,7 +238,9 @@ fn the_node_hears_of_channels_and_pauses() {
 #[test]
 fn a_restored_topic_is_as_it_was() {
     let mut bench = bench();
-    bench.topic.restore(true, [(channel("a"), false), (channel("b"), true)]);
+    let listed = |paused| ChannelEntry { paused, incarnation: None };
+    let channels = [(channel("a"), listed(false)), (channel("b"), listed(true))];
+    bench.topic.restore(&Entry { paused: true, channels: channels.into() });
     bench.publish(["x"]);
     let (a, b) = (bench.consumer("a", 1), bench.consumer("b", 1));
     assert_eq!(bench.notices, [], "nothing new");

@@ -209,3 +209,25 @@ fn a_deferred_message_that_is_damaged_is_reported_at_once() {
     let told = world.problems.iter().any(|problem| matches!(problem.what, Trouble::Damaged(_)));
     assert!(told, "{:?}", world.problems);
 }
+
+#[test]
+fn a_channel_that_was_created_again_stays() {
+    let mut world = World::new(false, 0, 1, |_, _| {});
+    world.publish(1, 100, Duration::ZERO);
+    world.rest();
+    world.end("a", true);
+    world.rest();
+    world.consume("a", 0);
+    world.publish(1, 100, Duration::ZERO);
+    // The message is written, and `nsqd.dat` is saved. The journal that tells of the new channel is not.
+    world.bench.jobs.retain(|job| job.lane != Lane::Sync);
+    world.work(usize::MAX);
+    assert!(world.messages[1].acknowledged);
+    // Twice: the first start has written nothing when it is killed, but for `nsqd.dat`.
+    for _ in 0..2 {
+        world.crash(End::Kill);
+        assert!(world.bench.topic.has_channel(&ChannelName::new("a").expect("a name")));
+    }
+    world.drain();
+    assert!(world.messages[1].seen["a"].finished, "it came to the new channel");
+}
