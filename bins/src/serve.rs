@@ -13,7 +13,7 @@ use nsq_net::disk::Directory;
 use nsq_net::durable::Durable;
 use nsq_net::env::Env;
 use nsq_net::http::{Identity, Live, Patience, Setting};
-use nsq_net::server::{Config, Listeners, Server};
+use nsq_net::server::{Config, Listeners, Lost, Server};
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -55,13 +55,20 @@ impl Nsqd {
     /// Ends in order.
     ///
     /// # Errors
-    /// The text of the fatal line: messages could not be written.
+    /// The text of the fatal line: messages, or the names of topics and channels, could not be written.
     pub async fn stop(self) -> Result<(), String> {
         tracing::info!("NSQ: stopping");
-        match self.server.stop().await {
-            0 => Ok(()),
-            lost => Err(format!("failed to store {lost} messages, they are lost")),
+        let Lost { messages, names } = self.server.stop().await;
+        let mut lost = Vec::new();
+        if messages > 0 {
+            lost.push(format!("failed to store {messages} messages, they are lost"));
         }
+        if names {
+            lost.push(
+                "failed to save nsqd.dat, the last changes of topics, channels and pauses may be lost".to_owned(),
+            );
+        }
+        if lost.is_empty() { Ok(()) } else { Err(lost.join("; ")) }
     }
 }
 

@@ -272,6 +272,11 @@ impl Broker {
         look(self.node().directory())
     }
 
+    /// Whether the last change was written to `nsqd.dat`, if the last write has succeeded.
+    pub(crate) fn is_saved(&self) -> bool {
+        self.node().is_saved()
+    }
+
     /// Publishes for an HTTP request; the topic is created if there is none.
     ///
     /// # Errors

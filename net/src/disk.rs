@@ -180,15 +180,17 @@ pub struct Directory {
     reads: Arc<Threads>,
 }
 
-/// Operations at once; reads have threads of their own, so that they do not wait behind fsyncs.
-const WRITES: usize = 16;
+/// Reads have threads of their own, so that they do not wait behind fsyncs.
 const READS: usize = 8;
 
 impl Directory {
+    /// So many jobs write and fsync at once.
+    pub const WRITES: usize = 16;
+
     /// The directory, which must exist; the empty path is the working directory.
     pub fn new(path: &Path) -> Self {
         let root = if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
-        Self { files: Arc::new(Files::new(root)), writes: Threads::new(WRITES), reads: Threads::new(READS) }
+        Self { files: Arc::new(Files::new(root)), writes: Threads::new(Self::WRITES), reads: Threads::new(READS) }
     }
 }
 

@@ -25,6 +25,8 @@ mod peers;
 mod precreate;
 mod recovery;
 mod reserve;
+#[cfg(test)]
+mod reserve_tests;
 pub mod server;
 mod storage;
 mod sync;

@@ -17,9 +17,9 @@ use tokio::sync::Mutex;
 /// Its name, under which trouble with it is reported.
 pub(crate) const FILE: &str = "nsqd.reserve";
 /// It is made in pieces of so many bytes, for on a full disk only a part of it may fit.
-const PIECE: usize = 64 * 1024;
+pub(crate) const PIECE: usize = 64 * 1024;
 /// Enough for the checkpoints of some topics, or of one that has 20,000 messages in flight or deferred.
-const PIECES: usize = 16;
+pub(crate) const PIECES: usize = 16;
 
 /// See the module's documentation.
 pub(crate) struct Reserve {
@@ -31,6 +31,11 @@ pub(crate) struct Reserve {
 impl Reserve {
     pub(crate) fn new(disk: Arc<dyn Disk>) -> Self {
         Self { disk, pieces: Mutex::new(0) }
+    }
+
+    /// Whether nothing of it has to be made, as far as can be told without waiting.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.pieces.try_lock().is_ok_and(|pieces| *pieces == PIECES)
     }
 
     /// Makes what is not there of it.

@@ -54,8 +54,17 @@ pub struct Server {
     waiting: Arc<Visits>,
     tasks: Vec<JoinHandle<()>>,
     timers: JoinHandle<()>,
-    /// The task that writes `nsqd.dat`.
-    saver: JoinHandle<()>,
+    /// The task that writes `nsqd.dat`; in the end, whether it was written the last time.
+    saver: JoinHandle<bool>,
+}
+
+/// What ends with the process, and should not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// So many messages were to be on disk, and could not be written.
+    pub messages: u64,
+    /// `nsqd.dat` does not have all topics, channels and pauses.
+    pub names: bool,
 }
 
 /// How long the end waits for connections to notice.
@@ -75,6 +84,7 @@ impl Server {
         let topics = metadata::load(&*env.disk).await?;
         recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk).await?;
+        config.durable.tell_what_changes(&stored);
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
         broker.storage.keep_reserve().await;
         broker.call_all();
@@ -108,8 +118,8 @@ impl Server {
         &self.broker
     }
 
-    /// Ends in order; returns how many messages were to be on disk, could not be written, and are lost.
-    pub async fn stop(mut self) -> u64 {
+    /// Ends in order.
+    pub async fn stop(mut self) -> Lost {
         // The tasks that accept, and the peers, who say nothing about it.
         self.tasks.drain(..).for_each(|task| task.abort());
         self.waiting.close();
@@ -126,11 +136,11 @@ impl Server {
         }
         // A write that has begun goes on even if nobody waits for it, and must not end up on top of the last one.
         self.broker.exiting.notify_one();
-        let _ = (&mut self.saver).await;
-        metadata::save(&self.broker).await;
+        let was_saved = (&mut self.saver).await.unwrap_or(false) && self.broker.is_saved();
+        let names = !metadata::save(&self.broker).await && !was_saved;
         let failed = self.broker.store_all().await;
         self.timers.abort();
-        self.report_lost(&failed)
+        Lost { messages: self.report_lost(&failed), names }
     }
 
     /// What is not on disk now ends with the process.

@@ -111,6 +111,10 @@ impl Storage {
 
     /// Makes the reserve whole if it is not; whether that can be done is reported.
     pub(crate) async fn keep_reserve(&self) {
+        if self.reserve.is_whole() {
+            // Once a second is too often to wake a thread of the disk for nothing.
+            return self.report(reserve::FILE, Ok(()));
+        }
         let reserve = Arc::clone(&self.reserve);
         let made = disk::hosted(&*self.disk, Lane::Commit, async move { reserve.make().await });
         let made = made.await.map_err(|error| reserve::explain(&error));

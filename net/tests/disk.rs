@@ -12,6 +12,7 @@ use nsq_core::topic::io::Admin;
 use nsq_net::client::plain::{Producer, Published};
 use nsq_net::disk::{Content, Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
+use nsq_net::server::Lost;
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -147,7 +148,7 @@ async fn a_directory_may_be_elsewhere_and_a_link_that_leads_nowhere_is_waited_fo
     let health = nsqd.server.broker().health().unwrap_err();
     assert!(health.starts_with("TOPIC(t): ") && health.contains("leads nowhere"), "{health}");
     assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)));
-    assert_eq!(nsqd.server.stop().await, 0, "what was refused is nobody's loss");
+    assert_eq!(nsqd.server.stop().await, Lost::default(), "what was refused is nobody's loss");
     std::fs::rename(&away, &moved).unwrap();
     let nsqd = durable(nsqd.dir, |_| None).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(4), Some(3)));
@@ -197,7 +198,7 @@ async fn what_another_version_has_written_is_left_to_it() {
     assert!(health.contains("version 2 of the format") && health.starts_with("TOPIC(t): "), "{health}");
     assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "they would not find it");
     assert_eq!((depth(&nsqd, "u"), publish(&nsqd, "u", b"new").await), (Some(3), Published::Accepted));
-    assert_eq!(nsqd.server.stop().await, 0, "what was refused is nobody's loss");
+    assert_eq!(nsqd.server.stop().await, Lost::default(), "what was refused is nobody's loss");
     assert_eq!(directories(&nsqd.dir), before);
     assert_eq!(std::fs::read(&segment).unwrap(), theirs, "nobody has touched it");
     std::fs::write(&segment, ours).unwrap();
@@ -220,7 +221,7 @@ async fn what_nobody_may_read_keeps_its_name_until_somebody_may() {
         assert!(health.starts_with("TOPIC(t): ") && health.contains("permission denied"), "{health}");
         assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no start would find it");
         assert_eq!((depth(&nsqd, "u"), publish(&nsqd, "u", b"new").await), (Some(kept), Published::Accepted));
-        assert_eq!(nsqd.server.stop().await, 0, "what was refused is nobody's loss");
+        assert_eq!(nsqd.server.stop().await, Lost::default(), "what was refused is nobody's loss");
         assert_eq!(directories(&nsqd.dir), before);
         dir = nsqd.dir;
     }
@@ -253,7 +254,7 @@ async fn a_directory_that_can_be_neither_listed_nor_set_aside_is_not_touched() {
     assert!(health.starts_with("TOPIC(t): its directory could not be read"), "{health}");
     assert_eq!(publish(&nsqd, "u", b"new").await, Published::Accepted);
     // It is tried once more.
-    assert_eq!(nsqd.server.stop().await, 0, "what was refused is nobody's loss");
+    assert_eq!(nsqd.server.stop().await, Lost::default(), "what was refused is nobody's loss");
     let nsqd = durable(nsqd.dir, |_| None).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(4)));
     nsqd.stop().await;

@@ -38,6 +38,8 @@ pub struct Recovered {
     pub last_journal: u32,
     /// See `last_journal`.
     pub journal: Option<u32>,
+    /// The topic was durable when the journal was written, as far as that is known.
+    pub was_durable: bool,
     /// Channels that the journal has seen go.
     pub gone: BTreeMap<ChannelName, Incarnation>,
     /// Files that can go.

@@ -94,3 +94,38 @@ impl Turns {
         turn
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn a_task_that_panics_holds_up_neither_what_it_has_asked_for_nor_who_waits() {
+        let threads = Threads::new(1);
+        let (says, mut said) = mpsc::unbounded_channel();
+        let says = move |what: &'static str| {
+            let says = says.clone();
+            Box::pin(async move { says.send(what).unwrap() }) as Task
+        };
+        let (its, others) = (Arc::clone(&threads), says("who waits"));
+        threads.host(Box::pin(async move {
+            // There is one thread, so this waits for it; the other one is what this task leads to.
+            its.begin(others);
+            its.host(says("what it has asked for"));
+            panic!("on purpose");
+        }));
+        for expected in ["who waits", "what it has asked for"] {
+            let next = tokio::time::timeout(Duration::from_secs(10), said.recv()).await;
+            assert_eq!(next.expect("it is done"), Some(expected), "in turn");
+        }
+        assert_eq!(said.recv().await, None);
+        let idle = async {
+            while threads.turns().at_work > 0 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), idle).await.expect("no thread is held for ever");
+    }
+}

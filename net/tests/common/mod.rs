@@ -88,7 +88,7 @@ impl Nsqd {
     /// The same, and the data directory.
     pub(crate) async fn stop_in_order(self) -> (u64, TempDir) {
         let start = Instant::now();
-        let lost = self.server.stop().await;
+        let lost = self.server.stop().await.messages;
         let elapsed = start.elapsed();
         assert!(elapsed < PROMPT, "the end took {elapsed:?}");
         assert_eq!(PANICS.load(Ordering::SeqCst), 0, "a task has panicked, see above");

@@ -15,7 +15,7 @@ use nsq_net_sim::broker::Broker;
 use nsq_net_sim::durable::Durable;
 use nsq_net_sim::env::Env;
 use nsq_net_sim::http::{Identity, Patience};
-use nsq_net_sim::server::{Config, Listeners, Server};
+use nsq_net_sim::server::{Config, Listeners, Lost, Server};
 use nsq_sim_rt::sync::Notify;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
@@ -309,7 +309,7 @@ async fn serve(name: String, shared: Shared, config: NsqdConfig, env: Env) {
     *lock(&shared.broker) = Some(Arc::clone(&broker));
     end.notified().await;
     let lost = server.stop().await;
-    assert_eq!(lost, 0, "{name} loses nothing at a clean end");
+    assert_eq!(lost, Lost::default(), "{name} loses nothing at a clean end");
     *lock(&shared.broker) = None;
     pending::<()>().await;
 }

@@ -9,6 +9,7 @@ mod deletion;
 mod full;
 mod kill;
 mod ledger;
+mod restart;
 
 use crate::program::{PATIENCE, Program, answer, http};
 use nsq_net::client::plain::{Consumer, Event, Producer, Published};

@@ -140,6 +140,7 @@ impl Recovery {
             segments: BTreeMap::new(),
             last_journal,
             journal: None,
+            was_durable: false,
             gone: BTreeMap::new(),
             obsolete,
             unreadable: Vec::new(),
@@ -253,6 +254,8 @@ impl Recovery {
             self.problem(file, 0, Trouble::Missing);
         }
         let knows_all = self.knows_all();
+        // In default mode each checkpoint has it.
+        self.found.was_durable = knows_all && self.found.journal.is_some() && self.placed.is_none();
         self.found.drop_what_is_missing(&fresh, knows_all, self.lost_chunks);
         self.found
     }

@@ -436,6 +436,10 @@ impl Topic {
         if store.disk.durable && flush && probes {
             return self.begin_probe(cx);
         }
+        if !store.disk.durable && store.trouble.refusing && probes {
+            // The journal has a lane of its own, and its turn: each try would leave a file to be removed.
+            return;
+        }
         store.trouble.commit.probed = false;
         store.commits += 1;
         let (mut ops, mut commit) = store.write(&mut self.log, cx.now.timestamp, self.ids.last());
@@ -601,8 +605,10 @@ impl Topic {
         if !store.unsynced.is_empty() {
             store.sync_due.get_or_insert(now.instant + store.options.sync_timeout);
         }
+        let was_said = syncing.flush.is_some();
         let journal = self.flushed(syncing.flush, syncing.syncs.ops, &result, now);
         let Some(store) = &mut self.store else { return };
+        store.trouble.commit.probed |= was_said && journal && !data_failed;
         match result {
             Err(failed) if data_failed || !journal => store.failed(Lane::Sync, failed.reason, now),
             // The next one is to show whether messages can be fsynced.

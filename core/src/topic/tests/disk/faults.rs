@@ -79,6 +79,28 @@ fn files_that_cannot_be_removed_are_reported_and_hold_nothing_up() {
     }
 }
 
+#[test]
+fn a_disk_that_takes_nothing_for_an_hour_leaves_nothing_to_clear_up() {
+    for durable in [true, false] {
+        let mut world = World::new(durable, 0, 1, |_, _| {});
+        world.publish(3, 1500, Duration::ZERO);
+        world.rest();
+        world.files.failing = usize::MAX;
+        for _ in 0..60 {
+            world.publish(1, 1500, Duration::ZERO);
+            world.seconds(60);
+        }
+        assert!(world.bench.topic.health().is_err() && world.messages[3..].iter().all(|it| !it.acknowledged));
+        let tries = world.files.done;
+        assert!((3600..3700).contains(&tries), "one operation a second, the first of the journal: {tries}");
+        world.files.failing = 0;
+        world.rest();
+        let more = world.files.done - tries;
+        assert!(world.bench.topic.health().is_ok() && more < 100, "{more} operations to make up for it");
+        world.drain();
+    }
+}
+
 /// Messages on disk only, of which that one cannot be read.
 fn with_a_bad_page(count: usize, size: usize, bad: &[u8]) -> World {
     let mut world = World::new(true, 0, 1, |_, memory| *memory = 100 * 1024);
