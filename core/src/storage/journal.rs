@@ -301,7 +301,7 @@ fn read_entry(fields: &mut Fields<'_>) -> Option<Entry> {
     let kind = fields.u8()?;
     match kind {
         NUMBERS => {
-            let (seq, chunk, segment) = (fields.number()?, fields.number()?, fields.file_number()?);
+            let (seq, chunk, segment) = (fields.number()?, fields.chunk_number()?, fields.file_number()?);
             let (incarnation, id) = (Incarnation(fields.number()?), MessageId(fields.array()?));
             return Some(Entry::Numbers(Numbers { seq, chunk, segment, incarnation, id }));
         }
@@ -341,7 +341,7 @@ fn read_entry(fields: &mut Fields<'_>) -> Option<Entry> {
 }
 
 fn read_place(fields: &mut Fields<'_>) -> Option<Place> {
-    Some(Place { chunk: fields.number()?, offset: fields.u32()? })
+    Some(Place { chunk: fields.chunk_number()?, offset: fields.u32()? })
 }
 
 fn read_position(fields: &mut Fields<'_>) -> Option<Position> {
@@ -350,13 +350,13 @@ fn read_position(fields: &mut Fields<'_>) -> Option<Position> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{NUMBERS_END, names, slow_crc};
+    use super::super::{CHUNKS_END, NUMBERS_END, names, slow_crc};
     use super::*;
     use alloc::vec;
     use proptest::prelude::*;
 
     fn place() -> impl Strategy<Value = Place> {
-        (0..NUMBERS_END, any::<u32>()).prop_map(|(chunk, offset)| Place { chunk, offset })
+        (0..CHUNKS_END, any::<u32>()).prop_map(|(chunk, offset)| Place { chunk, offset })
     }
 
     fn position() -> impl Strategy<Value = Position> {
@@ -366,7 +366,7 @@ mod tests {
     fn entry() -> impl Strategy<Value = Entry> {
         let channel = || (0..NUMBERS_END).prop_map(Incarnation);
         let number = || 0..NUMBERS_END;
-        let numbers = (number(), number(), 0..names::NUMBERS_END, channel(), any::<[u8; 16]>());
+        let numbers = (number(), 0..CHUNKS_END, 0..names::NUMBERS_END, channel(), any::<[u8; 16]>());
         let range = (position(), position()).prop_map(|(begin, end)| FreshRange { begin, end });
         prop_oneof![
             numbers.prop_map(|(seq, chunk, segment, incarnation, id)| {

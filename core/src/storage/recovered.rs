@@ -186,11 +186,6 @@ impl Recovered {
     /// some number is wrong. No position is where no record was, no two channels have a name, and what a channel has not
     /// handed out is in order.
     pub(super) fn drop_what_cannot_be(&mut self) {
-        let farthest = self.numbers.chunk.saturating_sub(1 << 31);
-        for (_, (segment, region)) in self.chunks.extract_if(..farthest, |_, _| true) {
-            let (file, what) = (FileName::Segment(segment), Trouble::Damaged(region.used.into()));
-            self.problems.push(Problem { file, offset: region.records_at(), what });
-        }
         let begin = self.begin();
         self.fan = settle(&self.chunks, self.fan).clamp(begin, self.end());
         let mut names = BTreeSet::new();

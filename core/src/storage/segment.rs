@@ -116,7 +116,7 @@ pub fn region_head(chunk: u64, first_seq: u64, capacity: u32, crc: Crc) -> [u8; 
 pub fn read_region_head(bytes: &[u8], crc: Crc) -> Option<(u64, u64, u32)> {
     let head = bytes.first_chunk::<REGION_HEAD>()?;
     let mut fields = Fields(head.strip_prefix(REGION_MAGIC)?);
-    let named = (fields.number()?, fields.number()?, fields.u32()?);
+    let named = (fields.chunk_number()?, fields.number()?, fields.u32()?);
     (signed(*head, crc) == *head).then_some(named)
 }
 
@@ -161,7 +161,7 @@ pub fn read_end(bytes: &[u8], crc: Crc) -> Option<(Vec<Region>, MessageId)> {
     let region = |entry: &[u8]| {
         let mut fields = Fields(entry);
         let region = Region {
-            chunk: fields.number()?,
+            chunk: fields.chunk_number()?,
             offset: fields.u64()?,
             first_seq: fields.number()?,
             capacity: fields.u32()?,

@@ -201,8 +201,8 @@ impl Channel {
 
     /// The index of the chunk that is read next.
     pub(super) fn place(&self, log: &Log) -> Option<usize> {
-        let fresh = self.cursor().map(|cursor| cursor.loc.chunk);
-        fresh.or_else(|| self.waiting.front().map(|waiting| waiting.loc.chunk)).map(|chunk| log.at_or_after(chunk))
+        let fresh = self.cursor().map(|cursor| cursor.chunk);
+        fresh.or_else(|| self.waiting.front().map(|waiting| waiting.loc.chunk())).map(|chunk| log.at_or_after(chunk))
     }
 
     /// Messages that could be handed out: never handed out, or waiting to be again.
@@ -472,12 +472,12 @@ impl Channel {
     }
 
     /// How many records the channel needs, by the numbers of their chunks.
-    pub(super) fn needed_chunks(&self, log: &Log, mut each: impl FnMut(u32, u32)) {
+    pub(super) fn needed_chunks(&self, log: &Log, mut each: impl FnMut(u64, u32)) {
         self.ranges
             .iter()
             .flat_map(|range| log.numbers(range.next, range.count))
             .for_each(|(chunk, count)| each(chunk, count));
-        self.each_out(|loc, _, _| each(loc.chunk, 1));
+        self.each_out(|loc, _, _| each(loc.chunk(), 1));
     }
 
     /// Every record that the channel needs.

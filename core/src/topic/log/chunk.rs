@@ -4,7 +4,7 @@
 //! whoever reads needs one look, and a chunk can always be written again as a whole. A *placed* chunk has a region of a
 //! segment, to which all its records go, those to come included.
 
-use super::{Cursor, Loc};
+use super::{CHUNK_MAX, Cursor, Loc};
 use crate::message::PAYLOAD_HEADER;
 use crate::storage::names::FileName;
 use crate::storage::record::{DEFERRED, Header, LOST, correct_gaps};
@@ -215,7 +215,7 @@ impl Chunk {
     /// In front of its first record.
     #[inline]
     pub(super) const fn front(&self) -> Cursor {
-        Cursor { loc: Loc { chunk: self.number as u32, offset: 0 }, passed: 0 }
+        Cursor { chunk: self.number, offset: 0, passed: 0 }
     }
 
     /// The payload of the record at an offset.
@@ -249,16 +249,17 @@ impl Chunk {
                 return None;
             }
         }
-        while (cursor.loc.offset as usize) < self.bytes.len() {
-            let at = cursor.loc;
-            let Some(header) = Header::first(&self.bytes[at.offset as usize..]) else { break };
-            cursor.loc.offset += header.size() as u32;
+        // What begins beyond the largest chunk is not ours.
+        while (cursor.offset as usize) < self.bytes.len().min(CHUNK_MAX) {
+            let at = cursor.offset;
+            let Some(header) = Header::first(&self.bytes[at as usize..]) else { break };
+            cursor.offset += header.size() as u32;
             if header.flags == 0 {
                 if cursor.passed == self.plain {
                     return None;
                 }
                 cursor.passed += 1;
-                return Some(Step::Record(at));
+                return Some(Step::Record(Loc::new(self.number, at)));
             }
             if header.flags & LOST != 0 {
                 let lost = header.sum.min(self.plain.saturating_sub(cursor.passed));
@@ -274,10 +275,10 @@ impl Chunk {
     /// A cursor may have stood in front of a record whose header is gone.
     #[cold]
     fn leave_damage(&self, cursor: &mut Cursor) {
-        let at = cursor.loc.offset;
+        let at = cursor.offset;
         let damage = self.placed.iter().flat_map(|placed| &placed.damage);
         if let Some(&(_, to)) = damage.into_iter().find(|(from, to)| (from + 1..*to).contains(&at)) {
-            cursor.loc.offset = to;
+            cursor.offset = to;
         }
     }
 

@@ -9,24 +9,26 @@ mod chunk;
 
 use crate::budget::Budget;
 use crate::message::{ATTEMPTS_AT, MessageId, PAYLOAD_HEADER};
+use crate::storage::CHUNKS_END;
+use crate::storage::journal::Place;
 use crate::storage::record::{CARRIED, DEFERRED, Header, PAYLOAD_MAX};
 use crate::storage::recovered::Problem;
 use crate::time::{Duration, Timestamp};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 pub(super) use chunk::{Chunk, Placed, Step, Unavailable};
+use core::fmt;
 
-/// Where a record is: the number of its chunk (its low half, which may wrap around) and the offset of its header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Loc {
-    pub(super) chunk: u32,
-    pub(super) offset: u32,
-}
+/// Where a record is: the number of its chunk and the offset of its header, in one word, for there is one of these for
+/// each message that is out. The order is that of the log.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Loc(u64);
 
-/// Between two records: in front of the one at `loc`, if there is one, and behind so many plain ones of the chunk.
+/// Between two records: in front of the one at `offset`, if there is one, and behind so many plain ones of the chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
-    pub(super) loc: Loc,
+    pub(super) chunk: u64,
+    pub(super) offset: u32,
     pub(super) passed: u32,
 }
 
@@ -35,8 +37,8 @@ pub(super) struct Cursor {
 pub(super) struct Log {
     /// Those that somebody needs, in the order of their numbers.
     chunks: VecDeque<Chunk>,
-    /// The low half of the first one's number.
-    first: u32,
+    /// The first one's number.
+    first: u64,
     next_number: u64,
     /// Bytes of memory that the chunks hold, and how many hold none.
     bytes: usize,
@@ -79,7 +81,44 @@ pub(super) enum Straggler {
 const CHUNK_MIN: usize = 1024;
 pub(super) const CHUNK_MAX: usize = 256 * 1024;
 const SWEEP_MIN: usize = 4 * 1024 * 1024;
+/// Bits of an offset at which a record begins: a larger chunk has only one record, at its beginning.
+const OFFSET_BITS: u32 = CHUNK_MAX.trailing_zeros();
+const _: () = assert!(CHUNK_MAX == 1 << OFFSET_BITS && CHUNKS_END <= 1 << (63 - OFFSET_BITS));
 const KEPT: &str = "a record that is needed is kept";
+
+impl Loc {
+    #[inline]
+    pub(super) const fn new(chunk: u64, offset: u32) -> Self {
+        debug_assert!(offset < 1 << OFFSET_BITS, "no record begins there");
+        Self(chunk << OFFSET_BITS | offset as u64)
+    }
+
+    /// The one that a journal names. What lies names a place between records, and so does this.
+    pub(super) fn of(place: Place) -> Self {
+        Self::new(place.chunk, place.offset.min((1 << OFFSET_BITS) - 1))
+    }
+
+    #[inline]
+    pub(super) const fn chunk(self) -> u64 {
+        self.0 >> OFFSET_BITS
+    }
+
+    #[inline]
+    pub(super) const fn offset(self) -> u32 {
+        self.0 as u32 & ((1 << OFFSET_BITS) - 1)
+    }
+
+    /// How a journal names it.
+    pub(super) const fn place(self) -> Place {
+        Place { chunk: self.chunk(), offset: self.offset() }
+    }
+}
+
+impl fmt::Debug for Loc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.chunk(), self.offset())
+    }
+}
 
 impl Log {
     pub(super) fn new(budget: Budget) -> Self {
@@ -133,24 +172,24 @@ impl Log {
     /// The payload of a record, with attempts 0.
     #[inline]
     pub(super) fn payload(&self, loc: Loc) -> Result<&[u8], Unavailable> {
-        self.get(loc.chunk).payload(loc.offset)
+        self.get(loc.chunk()).payload(loc.offset())
     }
 
     /// Behind the last record.
     pub(super) fn end(&self) -> Cursor {
         match self.chunks.back() {
             Some(tail) if tail.number + 1 == self.next_number => {
-                Cursor { loc: Loc { chunk: tail.number as u32, offset: tail.end() }, passed: tail.plain }
+                Cursor { chunk: tail.number, offset: tail.end(), passed: tail.plain }
             }
-            _ => Cursor { loc: Loc { chunk: self.next_number as u32, offset: 0 }, passed: 0 },
+            _ => Cursor { chunk: self.next_number, offset: 0, passed: 0 },
         }
     }
 
     /// Moves a cursor over the next plain record, and tells where that is, if it can be read. There must be one.
     #[inline(always)]
     pub(super) fn advance(&self, cursor: &mut Cursor) -> Step {
-        if let Some(chunk) = self.chunks.get(cursor.loc.chunk.wrapping_sub(self.first) as usize)
-            && chunk.number as u32 == cursor.loc.chunk
+        if let Some(chunk) = self.chunks.get(cursor.chunk.wrapping_sub(self.first) as usize)
+            && chunk.number == cursor.chunk
             && let Some(step) = chunk.advance(cursor)
         {
             return step;
@@ -160,10 +199,10 @@ impl Log {
 
     #[cold]
     fn advance_to_next(&self, cursor: &mut Cursor) -> Step {
-        let mut index = self.at_or_after(cursor.loc.chunk);
+        let mut index = self.at_or_after(cursor.chunk);
         loop {
             let chunk = &self.chunks[index];
-            if chunk.number as u32 != cursor.loc.chunk {
+            if chunk.number != cursor.chunk {
                 *cursor = chunk.front();
             }
             if let Some(step) = chunk.advance(cursor) {
@@ -175,29 +214,29 @@ impl Log {
 
     /// The chunk after the one that a cursor is in, if it is not at hand.
     pub(super) fn missing_after(&self, cursor: Cursor) -> Option<u64> {
-        let next = self.at_or_after(cursor.loc.chunk) + 1;
+        let next = self.at_or_after(cursor.chunk) + 1;
         self.chunks.get(next).filter(|chunk| !chunk.is_at_hand()).map(|chunk| chunk.number)
     }
 
     /// Moves a cursor behind the chunk that it is in; how many plain records that were.
     pub(super) fn pass_chunk(&self, cursor: &mut Cursor) -> u64 {
-        let chunk = &self.chunks[self.find(cursor.loc.chunk)];
+        let chunk = &self.chunks[self.find(cursor.chunk)];
         let passed = chunk.plain.saturating_sub(cursor.passed);
-        (cursor.loc.offset, cursor.passed) = (chunk.end(), chunk.plain);
+        (cursor.offset, cursor.passed) = (chunk.end(), chunk.plain);
         passed.into()
     }
 
     /// Whether the record is written, or, for `power_off`, on the medium.
     pub(super) fn is_safe(&self, loc: Loc, power_off: bool) -> bool {
-        let placed = self.chunks[self.find(loc.chunk)].placed.as_ref();
+        let placed = self.chunks[self.find(loc.chunk())].placed.as_ref();
         let end = |placed: &Placed| if power_off { placed.synced } else { placed.written };
-        placed.is_some_and(|placed| loc.offset >= placed.unsaid && loc.offset < end(placed).max(placed.kept))
+        placed.is_some_and(|placed| loc.offset() >= placed.unsaid && loc.offset() < end(placed).max(placed.kept))
     }
 
     /// Whether a publish was answered before the record was written: its chunk was in memory only.
     pub(super) fn is_acknowledged(&self, loc: Loc) -> bool {
-        let placed = self.chunks[self.find(loc.chunk)].placed.as_ref();
-        placed.is_none_or(|placed| loc.offset < placed.unsaid)
+        let placed = self.chunks[self.find(loc.chunk())].placed.as_ref();
+        placed.is_none_or(|placed| loc.offset() < placed.unsaid)
     }
 
     /// A channel does not need the next `count` plain records from `cursor` on any more.
@@ -213,10 +252,10 @@ impl Log {
 
     /// How the next `count` plain records from `cursor` on are spread over chunks: index, and how many.
     fn spread(&self, cursor: Cursor, count: u64) -> impl Iterator<Item = (usize, u32)> + '_ {
-        let begin = self.at_or_after(cursor.loc.chunk);
+        let begin = self.at_or_after(cursor.chunk);
         let mut left = count;
         self.chunks.iter().enumerate().skip(begin).map_while(move |(index, chunk)| {
-            let passed = if chunk.number as u32 == cursor.loc.chunk { cursor.passed } else { 0 };
+            let passed = if chunk.number == cursor.chunk { cursor.passed } else { 0 };
             let here = left.min(u64::from(chunk.plain.saturating_sub(passed)));
             left -= here;
             (here > 0 || left > 0).then_some((index, here as u32))
@@ -224,14 +263,14 @@ impl Log {
     }
 
     /// [`spread`](Self::spread) by the chunks' numbers.
-    pub(super) fn numbers(&self, cursor: Cursor, count: u64) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.spread(cursor, count).map(|(index, count)| (self.chunks[index].number as u32, count))
+    pub(super) fn numbers(&self, cursor: Cursor, count: u64) -> impl Iterator<Item = (u64, u32)> + '_ {
+        self.spread(cursor, count).map(|(index, count)| (self.chunks[index].number, count))
     }
 
     /// So many channels take the `count` plain records from `fan` on, which are held back.
     pub(super) fn admit(&mut self, fan: Cursor, count: u64, channels: u32) {
         let mut left = count;
-        let before = self.at_or_after(fan.loc.chunk);
+        let before = self.at_or_after(fan.chunk);
         for chunk in self.chunks.range_mut(before..) {
             let take = u64::from(chunk.held_back).min(left);
             chunk.live += take as u32 * channels;
@@ -252,14 +291,14 @@ impl Log {
 
     /// A channel takes a deferred record, or a copy of one that another channel has.
     pub(super) fn keep(&mut self, loc: Loc) {
-        let index = self.find(loc.chunk);
+        let index = self.find(loc.chunk());
         self.chunks[index].live += 1;
         self.live += 1;
     }
 
     /// All records from `fan` on have been given to the channels that wanted them.
     pub(super) fn fanned_out(&mut self, fan: Cursor) {
-        let mut index = self.at_or_after(fan.loc.chunk);
+        let mut index = self.at_or_after(fan.chunk);
         while let Some(chunk) = self.chunks.get_mut(index) {
             (chunk.held_back, chunk.held_back_deferred) = (0, 0);
             index += usize::from(!self.free_unneeded(index));
@@ -269,12 +308,12 @@ impl Log {
     /// So many plain records from `fan` on have been given to the channels, and these deferred ones.
     pub(super) fn fanned_out_partly(&mut self, fan: Cursor, count: u64, deferred: impl Iterator<Item = Loc>) {
         for loc in deferred {
-            let index = self.find(loc.chunk);
+            let index = self.find(loc.chunk());
             self.chunks[index].held_back_deferred -= 1;
         }
         let spread: Vec<_> = self.spread(fan, count).collect();
         spread.into_iter().for_each(|(index, count)| self.chunks[index].held_back -= count);
-        let mut index = self.at_or_after(fan.loc.chunk);
+        let mut index = self.at_or_after(fan.chunk);
         while index < self.chunks.len() {
             index += usize::from(!self.free_unneeded(index));
         }
@@ -285,7 +324,7 @@ impl Log {
     pub(super) fn done(&mut self, loc: Loc) {
         self.live -= 1;
         self.ended += 1;
-        let index = self.find(loc.chunk);
+        let index = self.find(loc.chunk());
         let chunk = &mut self.chunks[index];
         chunk.live -= 1;
         if !chunk.is_needed() {
@@ -323,7 +362,7 @@ impl Log {
     /// Marks the chunks before `limit` that are in memory only and of which less than a quarter is needed, if each record
     /// was for so many channels.
     pub(super) fn mark_sparse(&mut self, limit: Cursor, channels: u32) {
-        let before = self.at_or_after(limit.loc.chunk);
+        let before = self.at_or_after(limit.chunk);
         for chunk in self.chunks.range_mut(..before).filter(|chunk| chunk.placed.is_none()) {
             chunk.sparse |= u64::from(chunk.live) * 4 < u64::from(chunk.records) * u64::from(channels);
         }
@@ -332,13 +371,13 @@ impl Log {
 
     /// The chunks before the one that a cursor is in.
     pub(super) fn chunks_before(&self, limit: Cursor) -> impl Iterator<Item = &Chunk> {
-        self.chunks.range(..self.at_or_after(limit.loc.chunk))
+        self.chunks.range(..self.at_or_after(limit.chunk))
     }
 
     /// What becomes of a record that somebody needs when stragglers are carried forward.
     pub(super) fn straggler(&self, loc: Loc) -> Straggler {
-        let chunk = &self.chunks[self.find(loc.chunk)];
-        match chunk.payload(loc.offset) {
+        let chunk = &self.chunks[self.find(loc.chunk())];
+        match chunk.payload(loc.offset()) {
             _ if !chunk.sparse => Straggler::Stays,
             Ok(_) => Straggler::Moves,
             Err(Unavailable::Missing(_)) => Straggler::Stays,
@@ -380,14 +419,8 @@ impl Log {
 
     /// The chunk of that number, if somebody still needs it.
     pub(super) fn chunk(&mut self, number: u64) -> Option<&mut Chunk> {
-        let index = self.at_or_after(number as u32);
+        let index = self.at_or_after(number);
         self.chunks.get_mut(index).filter(|chunk| chunk.number == number)
-    }
-
-    /// The whole number of a chunk that a place in here names.
-    pub(super) fn whole(&self, number: u32) -> u64 {
-        // No place is as far behind as half of the numbers.
-        self.next_number.wrapping_add_signed(i64::from(number.wrapping_sub(self.next_number as u32) as i32))
     }
 
     /// In front of the first record that somebody needs.
@@ -397,9 +430,9 @@ impl Log {
 
     /// Plain records between two cursors.
     pub(super) fn between(&self, begin: Cursor, end: Cursor) -> u64 {
-        let (first, last) = (self.at_or_after(begin.loc.chunk), self.at_or_after(end.loc.chunk));
+        let (first, last) = (self.at_or_after(begin.chunk), self.at_or_after(end.chunk));
         let passed = |cursor: Cursor, chunk: &Chunk| {
-            let is_in = chunk.number as u32 == cursor.loc.chunk;
+            let is_in = chunk.number == cursor.chunk;
             if is_in { u64::from(cursor.passed) } else { 0 }
         };
         let mut count = 0;
@@ -412,14 +445,13 @@ impl Log {
 
     /// The first plain record of that chunk between two cursors, if it can be read.
     pub(super) fn first_between(&self, begin: Cursor, end: Cursor, number: u64) -> Option<Loc> {
-        let chunk = self.chunks.get(self.at_or_after(number as u32)).filter(|chunk| chunk.number == number)?;
-        let mut cursor = if self.whole(begin.loc.chunk) < number { chunk.front() } else { begin };
-        let place = |loc: Loc| (self.whole(loc.chunk), loc.offset);
-        if cursor.loc.chunk != number as u32 {
+        let chunk = self.chunks.get(self.at_or_after(number)).filter(|chunk| chunk.number == number)?;
+        let mut cursor = if begin.chunk < number { chunk.front() } else { begin };
+        if cursor.chunk != number {
             return None;
         }
         match chunk.advance(&mut cursor) {
-            Some(Step::Record(loc)) => Some(loc).filter(|&loc| place(loc) < place(end.loc)),
+            Some(Step::Record(loc)) => Some(loc).filter(|loc| (loc.chunk(), loc.offset()) < (end.chunk, end.offset)),
             _ => None,
         }
     }
@@ -431,7 +463,7 @@ impl Log {
 
     /// Whether a chunk is written up to that offset, or nobody needs it.
     pub(super) fn is_written(&self, number: u64, end: u32) -> bool {
-        let chunk = self.chunks.get(self.at_or_after(number as u32)).filter(|chunk| chunk.number == number);
+        let chunk = self.chunks.get(self.at_or_after(number)).filter(|chunk| chunk.number == number);
         chunk.and_then(|chunk| chunk.placed.as_ref()).is_none_or(|placed| placed.written >= end)
     }
 
@@ -442,17 +474,17 @@ impl Log {
 
     /// The segment that the record is in, or will be.
     pub(super) fn segment(&self, loc: Loc) -> Option<u32> {
-        self.chunks[self.find(loc.chunk)].segment()
+        self.chunks[self.find(loc.chunk())].segment()
     }
 
     /// The offset behind the record, which is at hand.
     pub(super) fn behind(&self, loc: Loc) -> u32 {
-        loc.offset + Header::of(&self.get(loc.chunk).bytes[loc.offset as usize..]).size() as u32
+        loc.offset() + Header::of(&self.get(loc.chunk()).bytes[loc.offset() as usize..]).size() as u32
     }
 
     /// Bytes of the average record of the chunk that this one is in.
     pub(super) fn average_size(&self, loc: Loc) -> u64 {
-        self.chunks[self.find(loc.chunk)].average_size()
+        self.chunks[self.find(loc.chunk())].average_size()
     }
 
     /// Placed chunks that nobody needs any more, and where they were.
@@ -499,18 +531,16 @@ impl Log {
         chunk.held_back_deferred = deferred;
         self.evicted += 1;
         self.chunks.push_back(chunk);
-        self.first = self.chunks[0].number as u32;
+        self.first = self.chunks[0].number;
     }
 
     /// A cursor where a journal says that one was: in front of the next record that is there.
     pub(super) fn cursor_at(&self, number: u64, offset: u32, passed: u32) -> Cursor {
-        match self.chunks.get(self.at_or_after(number as u32)) {
+        match self.chunks.get(self.at_or_after(number)) {
             Some(chunk) if chunk.number == number && offset <= chunk.end() && passed <= chunk.plain => {
-                Cursor { loc: Loc { chunk: number as u32, offset }, passed }
+                Cursor { chunk: number, offset, passed }
             }
-            Some(chunk) if chunk.number == number => {
-                Cursor { loc: Loc { chunk: number as u32, offset: chunk.end() }, passed: chunk.plain }
-            }
+            Some(chunk) if chunk.number == number => Cursor { chunk: number, offset: chunk.end(), passed: chunk.plain },
             Some(chunk) => chunk.front(),
             None => self.end(),
         }
@@ -528,6 +558,11 @@ impl Log {
         self.chunks.capacity()
     }
 
+    #[cfg(test)]
+    pub(super) const fn skip_numbers(&mut self, count: u64) {
+        self.next_number += count;
+    }
+
     pub(super) fn check(&self) {
         let held: usize = self.chunks.iter().map(Chunk::memory).sum();
         assert_eq!(held, self.bytes, "bytes held are counted");
@@ -543,8 +578,8 @@ impl Log {
     }
 
     /// The (channel, message) pairs counted for each chunk, and its records not given to channels.
-    pub(super) fn counts(&self) -> impl Iterator<Item = (u32, u32, u32, u32)> + '_ {
-        let counts = |chunk: &Chunk| (chunk.number as u32, chunk.live, chunk.held_back, chunk.held_back_deferred);
+    pub(super) fn counts(&self) -> impl Iterator<Item = (u64, u32, u32, u32)> + '_ {
+        let counts = |chunk: &Chunk| (chunk.number, chunk.live, chunk.held_back, chunk.held_back_deferred);
         self.chunks.iter().map(counts)
     }
 
@@ -555,7 +590,7 @@ impl Log {
             self.open(size, more);
         }
         let tail = self.chunks.back_mut().expect("a chunk with room");
-        (Loc { chunk: tail.number as u32, offset: tail.bytes.len() as u32 }, tail)
+        (Loc::new(tail.number, tail.bytes.len() as u32), tail)
     }
 
     #[cold]
@@ -567,7 +602,7 @@ impl Log {
         self.bytes += chunk.memory();
         self.budget.charge(chunk.memory());
         self.chunks.push_back(chunk);
-        self.first = self.chunks[0].number as u32;
+        self.first = self.chunks[0].number;
         self.next_number += 1;
     }
 
@@ -581,7 +616,7 @@ impl Log {
 
     fn free(&mut self, index: usize) {
         let Some(chunk) = self.chunks.remove(index) else { return };
-        self.first = self.chunks.front().map_or(0, |first| first.number as u32);
+        self.first = self.chunks.front().map_or(0, |first| first.number);
         self.bytes -= chunk.memory();
         self.evicted -= usize::from(!chunk.is_at_hand());
         self.budget.release(chunk.memory());
@@ -593,35 +628,34 @@ impl Log {
 
     /// The index of a chunk that somebody needs.
     #[inline]
-    fn find(&self, number: u32) -> usize {
+    fn find(&self, number: u64) -> usize {
         let index = self.at_or_after(number);
-        debug_assert!(self.chunks.get(index).is_some_and(|chunk| chunk.number as u32 == number), "{KEPT}");
+        debug_assert!(self.chunks.get(index).is_some_and(|chunk| chunk.number == number), "{KEPT}");
         index
     }
 
     /// The index of the first chunk that does not come before the one of that number.
     #[inline]
-    pub(super) fn at_or_after(&self, number: u32) -> usize {
+    pub(super) fn at_or_after(&self, number: u64) -> usize {
         // Where it is if none is left out before it.
         let distance = number.wrapping_sub(self.first) as usize;
         match self.chunks.get(distance) {
-            Some(chunk) if chunk.number as u32 == number => distance,
+            Some(chunk) if chunk.number == number => distance,
             _ => self.search(number),
         }
     }
 
     /// A chunk that somebody needs.
     #[inline]
-    fn get(&self, number: u32) -> &Chunk {
+    fn get(&self, number: u64) -> &Chunk {
         match self.chunks.get(number.wrapping_sub(self.first) as usize) {
-            Some(chunk) if chunk.number as u32 == number => chunk,
+            Some(chunk) if chunk.number == number => chunk,
             _ => &self.chunks[self.search(number)],
         }
     }
 
     #[cold]
-    fn search(&self, number: u32) -> usize {
-        let number = self.whole(number);
+    fn search(&self, number: u64) -> usize {
         self.chunks.partition_point(|chunk| chunk.number < number)
     }
 }

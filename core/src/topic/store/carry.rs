@@ -69,8 +69,7 @@ impl Carry {
 
     /// Whether this is a copy of something that a crash would bring back.
     pub(in crate::topic) fn shelters(&self, loc: Loc) -> bool {
-        let is_in =
-            |copies: &Copies| copies.chunk as u32 == loc.chunk && (copies.from..copies.to).contains(&loc.offset);
+        let is_in = |copies: &Copies| copies.chunk == loc.chunk() && (copies.from..copies.to).contains(&loc.offset());
         self.copies.iter().any(is_in)
     }
 }
@@ -138,14 +137,14 @@ impl Topic {
         let (Some(store), Some(chunk)) = (&mut self.store, self.log.chunk(number)) else { return };
         if chunk.placed.is_none() {
             store.place_late(chunk);
-            self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| chunk == number as u32));
+            self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| chunk == number));
         }
     }
 
     /// Where the first channel has to go on reading: whatever is before is not fresh anywhere.
     fn oldest(&self) -> Cursor {
         let cursors = self.channels.iter().filter_map(|(_, channel)| channel.cursor());
-        cursors.chain([self.fan]).min_by_key(|cursor| self.log.at_or_after(cursor.loc.chunk)).unwrap_or(self.fan)
+        cursors.chain([self.fan]).min_by_key(|cursor| self.log.at_or_after(cursor.chunk)).unwrap_or(self.fan)
     }
 
     /// The chunks of those segments of which less than a quarter is needed, and nothing that is fresh.
@@ -230,7 +229,7 @@ impl Store {
 
 /// Takes note of a copy.
 fn note(copies: &mut Vec<Copies>, new: Loc, log: &Log) {
-    let (chunk, from, to) = (log.whole(new.chunk), new.offset, log.behind(new));
+    let (chunk, from, to) = (new.chunk(), new.offset(), log.behind(new));
     match copies.last_mut() {
         Some(last) if last.chunk == chunk && last.to == from => last.to = to,
         _ => copies.push(Copies { chunk, from, to }),

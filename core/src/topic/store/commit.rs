@@ -404,8 +404,8 @@ impl Topic {
         }
         let mut needed = BTreeSet::new();
         let mut need = |loc: Loc| {
-            let number = log.whole(loc.chunk);
-            let is_relied_on = store.replaced.get(&number).is_some_and(|&end| loc.offset < end);
+            let number = loc.chunk();
+            let is_relied_on = store.replaced.get(&number).is_some_and(|&end| loc.offset() < end);
             needed.extend(is_relied_on.then_some(number));
         };
         let fresh = self.channels.iter().flat_map(|(_, channel)| channel.fresh_ranges(self.fan));

@@ -242,7 +242,10 @@ impl Topic {
         let (seq, chunk) = log.next();
         let (segment, incarnation) = (store.next_segment, Incarnation(*next_incarnation));
         batch.push(&Entry::Numbers(Numbers { seq, chunk, segment, incarnation, id: ids.last() }));
-        let position = |cursor: Cursor| Position { place: place(log, cursor.loc), passed: cursor.passed };
+        let position = |cursor: Cursor| Position {
+            place: Place { chunk: cursor.chunk, offset: cursor.offset },
+            passed: cursor.passed,
+        };
         batch.push(&Entry::Topic { paused: *paused, fan: position(*fan) });
         store.journal.fan = Some(*fan);
         for (&number, segment) in &mut store.segments {
@@ -274,24 +277,20 @@ impl Topic {
             let ranges = channel.fresh_ranges(*fan);
             let ranges = ranges.map(|(begin, end)| FreshRange { begin: position(begin), end: position(end) }).collect();
             batch.push(&Entry::Fresh { channel: it, ranges });
-            let out = |loc, attempts, due: Option<Instant>| {
+            let out = |loc: Loc, attempts, due: Option<Instant>| {
                 let delay = due.map_or(0, |due| u64::try_from(due.since(now.instant).as_nanos()).unwrap_or(u64::MAX));
                 let at = now.timestamp.as_nanos().saturating_add_unsigned(delay).max(1);
                 let due = if due.is_some() { at } else { 0 };
-                Entry::Out { channel: it, place: place(log, loc), attempts, due, delay }
+                Entry::Out { channel: it, place: loc.place(), attempts, due, delay }
             };
             channel.tell_out(all, log, |loc, change| {
                 batch.push(&match change {
                     Change::Out { attempts, due, .. } => out(loc, attempts, due),
-                    Change::Done => Entry::Done { channel: it, place: place(log, loc) },
+                    Change::Done => Entry::Done { channel: it, place: loc.place() },
                 });
             });
         }
     }
-}
-
-fn place(log: &super::super::log::Log, loc: Loc) -> Place {
-    Place { chunk: log.whole(loc.chunk), offset: loc.offset }
 }
 
 impl Store {

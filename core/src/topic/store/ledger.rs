@@ -142,10 +142,10 @@ impl Channel {
     }
 
     /// Everything that is out and in these chunks is something to tell the journal, to which no flight from there was said.
-    pub(in crate::topic) fn mention(&mut self, is_one: impl Fn(u32) -> bool) {
+    pub(in crate::topic) fn mention(&mut self, is_one: impl Fn(u64) -> bool) {
         let Some(mut ledger) = self.ledger.take() else { return };
         self.each_at_rest(|loc, attempts, due| {
-            if is_one(loc.chunk) {
+            if is_one(loc.chunk()) {
                 ledger.mention(loc, attempts, due);
             }
         });

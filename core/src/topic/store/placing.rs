@@ -38,7 +38,7 @@ impl Topic {
         let mut spilled = BTreeSet::new();
         for chunk in self.log.chunks_mut().filter(|chunk| chunk.placed.is_none()) {
             store.place_late(chunk);
-            spilled.insert(chunk.number as u32);
+            spilled.insert(chunk.number);
         }
         if !spilled.is_empty() {
             self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| spilled.contains(&chunk)));
@@ -58,7 +58,7 @@ impl Topic {
             if !tail.has_others() {
                 return store.place(tail);
             }
-            let number = tail.number as u32;
+            let number = tail.number;
             store.place_late(tail);
             self.channels.iter_mut().for_each(|(_, channel)| channel.mention(|chunk| chunk == number));
         }

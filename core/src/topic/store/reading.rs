@@ -158,7 +158,7 @@ impl Topic {
         let mut chunks = Vec::new();
         for &number in &store.evictable {
             if self.log.chunk(number).is_some_and(|chunk| chunk.is_evictable()) {
-                let index = self.log.at_or_after(number as u32);
+                let index = self.log.at_or_after(number);
                 let before = readers.partition_point(|&reader| reader <= index);
                 let distance = before.checked_sub(1).map_or(usize::MAX, |reader| index - readers[reader]);
                 chunks.push((distance, number));

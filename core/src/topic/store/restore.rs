@@ -71,7 +71,7 @@ impl Topic {
         topic.fan = topic.cursor(fan);
         topic.backlog = topic.log.counts().map(|(_, _, held_back, _)| u64::from(held_back)).sum();
         for (place, due) in deferred {
-            let loc = loc(place);
+            let loc = Loc::of(place);
             topic.backlog_deferred.push_back((loc, instant(due, now)));
         }
         for (incarnation, channel) in channels {
@@ -115,7 +115,7 @@ impl Topic {
             }
         }
         for (place, out) in it.out {
-            let loc = loc(place);
+            let loc = Loc::of(place);
             self.log.keep(loc);
             recalled.out.push((loc, out.attempts, out.due.map(|due| instant(due, now))));
         }
@@ -151,15 +151,11 @@ impl Topic {
             recalled.ranges.push((begin, end, count));
         }
         for &place in carried.iter().filter(|_| !name.is_ephemeral()) {
-            self.log.keep(loc(place));
-            recalled.out.push((loc(place), 1, None));
+            self.log.keep(Loc::of(place));
+            recalled.out.push((Loc::of(place), 1, None));
         }
         self.add(Channel::recalled(name, paused, incarnation, recalled));
     }
-}
-
-const fn loc(place: Place) -> Loc {
-    Loc { chunk: place.chunk as u32, offset: place.offset }
 }
 
 /// When a deferral ends: never later than its whole delay from now on, whatever the wall clock says.

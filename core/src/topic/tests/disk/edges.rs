@@ -231,3 +231,26 @@ fn a_channel_that_was_created_again_stays() {
     world.drain();
     assert!(world.messages[1].seen["a"].finished, "it came to the new channel");
 }
+
+#[test]
+fn what_waits_on_disk_is_found_however_many_chunks_came_and_went() {
+    for durable in [false, true] {
+        let mut world = World::new(durable, 0, 1, |_, _| {});
+        CHANNELS[..2].iter().for_each(|channel| world.consume(channel, 0));
+        world.publish(1, 100, 2 * HOUR);
+        world.publish(5, 100, Duration::ZERO);
+        world.rest();
+        world.bench.topic.skip_chunks((1 << 33) + 1);
+        world.publish(5, 100, Duration::ZERO);
+        world.rest();
+        world.crash(End::PowerOff);
+        assert_eq!(world.problems, []);
+        world.bench.topic.skip_chunks(1 << 33);
+        world.publish(5, 100, Duration::ZERO);
+        world.rest();
+        world.crash(End::Kill);
+        assert_eq!(world.problems, []);
+        world.sleep(2 * HOUR);
+        world.drain();
+    }
+}
