@@ -165,7 +165,7 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, held_for: D
         held.retain(|other| {
             let answered = match other.fate {
                 Fate::Left => false,
-                Fate::Finished(at) | Fate::Requeued(at) => at <= delivery.at,
+                Fate::Finished(at) | Fate::Requeued(at, _) => at <= delivery.at,
             };
             let dropped = entries.drops.iter().any(|drop| {
                 let here = drop.node == other.node.0 && drop.topic == other.topic;
@@ -251,7 +251,7 @@ fn copy(delivery: &Delivery) -> Copy<'_> {
 }
 
 /// The part of a body that names the message.
-fn name(body: &Bytes) -> String {
+pub(crate) fn name(body: &Bytes) -> String {
     let text = String::from_utf8_lossy(body);
     text.rsplit_once('/').map_or_else(|| text.clone().into_owned(), |(name, _)| name.to_owned())
 }

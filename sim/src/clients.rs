@@ -337,9 +337,10 @@ impl ConsumerTask {
         let ConsumerPlan { requeue, forget, touch, .. } = self.plan;
         let draw = if self.calm() { u64::MAX } else { self.random.below(100) };
         let fate = if draw < requeue {
-            consumer.requeue(message.id, Duration::from_millis(self.random.below(3) * self.random.below(1000)));
+            let delay = Duration::from_millis(self.random.below(3) * self.random.below(1000));
+            consumer.requeue(message.id, delay);
             self.sim.count("requeues", 1);
-            Fate::Requeued(Instant::now())
+            Fate::Requeued(Instant::now(), delay)
         } else if draw < requeue + forget {
             self.sim.count("forgotten", 1);
             Fate::Left

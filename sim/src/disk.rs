@@ -9,8 +9,10 @@
 //! - power that is lost ([`SimDisk::power_off`], [`SimDisk::cut_after`]): of each file, what no fsync has covered is gone,
 //!   there, or there in any sectors, with an old length or the new one; of what was created, renamed and removed in a
 //!   directory since its fsync, what came first took effect, up to any point, or any of it did;
-//! - an operation that fails, having done nothing or a part; a full disk, which refuses what would make it larger after
-//!   a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - an operation that fails, having done nothing, a part or all of it; a full disk, which refuses what would make it larger
+//!   after a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - failures that are not the medium's fault, for however long: too many open files. Nothing is lost with them, and what
+//!   cannot be used for now can be later;
 //! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring them
 //!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
 //!   it.
@@ -59,8 +61,10 @@ pub struct Faults {
     pub fail_one_in: u64,
     /// One in so many fsyncs of files fails; 0 is none.
     pub fail_syncs_one_in: u64,
-    /// One in so many reads fails; 0 is none.
+    /// One in so many reads and lists fails; 0 is none.
     pub fail_reads_one_in: u64,
+    /// What fails is not the medium's fault, and has done nothing.
+    pub of_others: bool,
     /// Bytes that all files together have room for.
     pub capacity: u64,
 }
@@ -74,6 +78,7 @@ impl Default for Faults {
             fail_one_in: 0,
             fail_syncs_one_in: 0,
             fail_reads_one_in: 0,
+            of_others: false,
             capacity: u64::MAX,
         }
     }
@@ -98,6 +103,18 @@ impl SimDisk {
     /// How many operations have failed, unless nothing else was to be expected of them.
     pub fn failed(&self) -> u64 {
         self.state().failed
+    }
+
+    /// Nothing has ever failed, and nothing takes long.
+    pub(crate) fn is_sound(&self) -> bool {
+        let state = self.state();
+        state.failed == 0 && state.faults.slow_one_in == 0
+    }
+
+    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found may not be all there is, or not
+    /// be safe.
+    pub(crate) fn unsure(&self) -> u64 {
+        self.state().unsure
     }
 
     /// The bytes of all files.

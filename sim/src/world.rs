@@ -5,7 +5,7 @@
 
 use crate::checks;
 use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
-use crate::cluster::{Cluster, Keeping, Nsqd};
+use crate::cluster::{Cluster, Keeping, Nsqd, Risk};
 use crate::disk::Faults;
 use crate::runner::Sim;
 use madsim::task::NodeId;
@@ -110,7 +110,7 @@ impl World {
         let nsqd = cluster.nsqd("nsqd", plan.keeping.config());
         let mut world = Self { sim, cluster, nsqd, clients: Vec::new(), random, plan, signals: Signals::default() };
         world.populate().await;
-        world.sim.net().spawn(world.clients[0], watch(world.nsqd.clone()));
+        world.sim.net().spawn(world.clients[0], watch(world.cluster.clone(), world.nsqd.clone()));
         world
     }
 
@@ -215,10 +215,15 @@ async fn within(bound: Duration, amiss: impl Fn() -> Option<String>) {
     }
 }
 
-/// Looks at every topic again and again: all invariants hold, and no timer is forgotten.
-async fn watch(nsqd: Nsqd) {
-    loop {
+/// Looks at every topic again and again: all invariants hold, no timer is forgotten, and now and then: a crash would not take
+/// more than it may.
+async fn watch(cluster: Cluster, nsqd: Nsqd) {
+    let mut risk = Risk::default();
+    for look in 0u64.. {
         nsqd.check();
+        if look.is_multiple_of(10) {
+            risk.look(&cluster, &nsqd);
+        }
         sleep(WATCH).await;
     }
 }

@@ -35,10 +35,11 @@ fn overflowing(plan: &mut Plan, random: &mut Random) {
 fn processes_are_killed() {
     sweep("processes_are_killed", SEEDS, async |sim: Sim| {
         sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
+        sim.require(&["kills_while_starting", "crashes_in_a_roll", "crashes_in_a_checkpoint"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 + world.random.below(4) {
             sleep(world.up_to(millis(1500))).await;
-            world.cluster.crash(&world.nsqd, false);
+            crash_often(&mut world, 50, false).await;
             sleep(world.up_to(millis(1000))).await;
             world.restart().await;
         }
@@ -49,31 +50,37 @@ fn processes_are_killed() {
 #[test]
 fn power_goes_between_any_two_operations() {
     sweep("power_goes_between_any_two_operations", SEEDS, async |sim: Sim| {
-        sim.require(&["cuts", "cuts_while_starting", "torn_files", "undone_directory_changes", "messages_unsynced"]);
+        sim.require(&[
+            "cuts",
+            "power_offs_while_starting",
+            "torn_files",
+            "undone_directory_changes",
+            "messages_unsynced",
+        ]);
+        sim.require(&["crashes_in_a_roll", "crashes_in_a_checkpoint", "crashes_in_a_carry"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 + world.random.below(4) {
-            lose_power(&mut world, 150).await;
+            crash_often(&mut world, 150, true).await;
             world.restart().await;
         }
         world.finish().await;
     });
 }
 
-/// Cuts the power within so many operations of the disk, and perhaps again and again while nsqd starts. It is not started.
-async fn lose_power(world: &mut World, within: u64) {
-    cut(world, within).await;
+/// A crash within so many operations of the disk, and perhaps more while nsqd starts. It is not started.
+async fn crash_often(world: &mut World, within: u64, power_off: bool) {
+    crash_within(world, within, power_off).await;
     while world.random.below(2) == 0 {
         world.cluster.restart(&world.nsqd);
-        cut(world, 30).await;
+        crash_within(world, 30, power_off).await;
     }
 }
 
-async fn cut(world: &mut World, within: u64) {
-    let operations = world.random.below(within);
+async fn crash_within(world: &mut World, operations: u64, power_off: bool) {
+    let operations = world.random.below(operations);
     let cut = timeout(millis(3000), world.nsqd.disk.cut_after(operations)).await.is_ok();
-    let starts = world.nsqd.broker().is_none();
-    world.sim.count(if starts { "cuts_while_starting" } else { "cuts" }, u64::from(cut));
-    world.cluster.crash(&world.nsqd, true);
+    world.sim.count("cuts", u64::from(cut));
+    world.cluster.crash(&world.nsqd, power_off);
     sleep(millis(100)).await;
 }
 
@@ -81,6 +88,7 @@ async fn cut(world: &mut World, within: u64) {
 fn files_roll_and_go_under_power_cuts() {
     sweep("files_roll_and_go_under_power_cuts", SEEDS, async |sim: Sim| {
         sim.require(&["cuts", "segments_removed", "topics_deleted", "channels_deleted", "emptied"]);
+        sim.require(&["crashes_in_a_removal", "crashes_in_a_deletion", "crashes_in_a_carry"]);
         let mut world = World::start(sim, overflowing).await;
         for _ in 0..4 {
             sleep(world.up_to(millis(600))).await;
@@ -95,7 +103,7 @@ fn files_roll_and_go_under_power_cuts() {
             world.sim.count(what, 1);
             let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
             let power = async {
-                lose_power(&mut world, 40).await;
+                crash_often(&mut world, 40, true).await;
                 world.restart().await;
             };
             nsq_sim_rt::join!(cluster.drop(&nsqd, &topic, channel, delete), power);
@@ -251,7 +259,7 @@ fn fsyncs_fail_and_power_goes() {
             let one_in = 1 + world.random.below(6);
             world.nsqd.disk.configure(|faults| faults.fail_syncs_one_in = one_in);
             sleep(world.up_to(millis(500))).await;
-            cut(&mut world, 60).await;
+            crash_within(&mut world, 60, true).await;
             world.nsqd.disk.configure(|faults| *faults = Default::default());
             world.restart().await;
         }

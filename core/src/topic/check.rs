@@ -42,6 +42,11 @@ impl Topic {
         unsaved.len()
     }
 
+    /// Whether stragglers were copied out of segments, and the journal does not say so yet.
+    pub fn is_carrying(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.carry.copies() > 0)
+    }
+
     fn is_at_risk(&self, loc: Loc, power_off: bool) -> bool {
         let is_sheltered = self.store.as_ref().is_some_and(|store| store.carry.shelters(loc));
         !is_sheltered && !self.log.is_safe(loc, power_off)
