@@ -38,6 +38,15 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// What several operations do in a row, and a crash may fall into; it is counted under this name.
+pub const IN_A_ROLL: &str = "crashes_in_a_roll";
+/// See [`IN_A_ROLL`].
+pub const IN_A_CHECKPOINT: &str = "crashes_in_a_checkpoint";
+/// See [`IN_A_ROLL`].
+pub const IN_A_REMOVAL: &str = "crashes_in_a_removal";
+/// See [`IN_A_ROLL`].
+pub const IN_A_DELETION: &str = "crashes_in_a_deletion";
+
 /// A node's disk; clones are the same disk.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Shared>);
@@ -139,6 +148,17 @@ impl SimDisk {
             let state = &mut *self.state();
             state.cut = Some(state.done + operations);
         }
+        self.darkness().await;
+    }
+
+    /// Nothing happens any more so many operations after one of these has begun; returns when it is so far. The caller then
+    /// cuts the power.
+    pub async fn cut_in(&self, stage: &'static str, operations: u64) {
+        self.state().aim = Some((stage, operations));
+        self.darkness().await;
+    }
+
+    async fn darkness(&self) {
         loop {
             self.0.dark.notified().await;
             if self.state().is_dark() {

@@ -11,6 +11,7 @@ use nsq_core::random::Random;
 use nsq_core::storage::record::{DEFERRED_EXTRA, HEADER};
 use nsq_core::storage::segment::REGION_HEAD;
 use nsq_sim::checks;
+use nsq_sim::disk::{IN_A_CHECKPOINT, IN_A_DELETION, IN_A_REMOVAL, IN_A_ROLL};
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::world::{LATENCY, Plan, World};
 use std::ops::Range;
@@ -35,7 +36,7 @@ fn overflowing(plan: &mut Plan, random: &mut Random) {
 fn processes_are_killed() {
     sweep("processes_are_killed", SEEDS, async |sim: Sim| {
         sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
-        sim.require(&["kills_while_starting", "crashes_in_a_roll", "crashes_in_a_checkpoint"]);
+        sim.require(&["kills_while_starting", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 + world.random.below(4) {
             sleep(world.up_to(millis(1500))).await;
@@ -57,7 +58,7 @@ fn power_goes_between_any_two_operations() {
             "undone_directory_changes",
             "messages_unsynced",
         ]);
-        sim.require(&["crashes_in_a_roll", "crashes_in_a_checkpoint", "crashes_in_a_carry"]);
+        sim.require(&["crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 + world.random.below(4) {
             crash_often(&mut world, 150, true).await;
@@ -67,7 +68,8 @@ fn power_goes_between_any_two_operations() {
     });
 }
 
-/// A crash within so many operations of the disk, and perhaps more while nsqd starts. It is not started.
+/// A crash within so many operations of the disk, or in the next roll of a segment and its like; and perhaps more while nsqd
+/// starts. It is not started.
 async fn crash_often(world: &mut World, within: u64, power_off: bool) {
     crash_within(world, within, power_off).await;
     while world.random.below(2) == 0 {
@@ -78,7 +80,14 @@ async fn crash_often(world: &mut World, within: u64, power_off: bool) {
 
 async fn crash_within(world: &mut World, operations: u64, power_off: bool) {
     let operations = world.random.below(operations);
-    let cut = timeout(millis(3000), world.nsqd.disk.cut_after(operations)).await.is_ok();
+    match [IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL].get(world.random.below(6) as usize) {
+        Some(stage) => crash_when(world, world.nsqd.disk.cut_in(stage, operations % 4), power_off).await,
+        None => crash_when(world, world.nsqd.disk.cut_after(operations), power_off).await,
+    }
+}
+
+async fn crash_when(world: &World, disk_is_dark: impl Future<Output = ()>, power_off: bool) {
+    let cut = timeout(millis(3000), disk_is_dark).await.is_ok();
     world.sim.count("cuts", u64::from(cut));
     world.cluster.crash(&world.nsqd, power_off);
     sleep(millis(100)).await;
@@ -88,7 +97,7 @@ async fn crash_within(world: &mut World, operations: u64, power_off: bool) {
 fn files_roll_and_go_under_power_cuts() {
     sweep("files_roll_and_go_under_power_cuts", SEEDS, async |sim: Sim| {
         sim.require(&["cuts", "segments_removed", "topics_deleted", "channels_deleted", "emptied"]);
-        sim.require(&["crashes_in_a_removal", "crashes_in_a_deletion", "crashes_in_a_carry"]);
+        sim.require(&["crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL, IN_A_DELETION]);
         let mut world = World::start(sim, overflowing).await;
         for _ in 0..4 {
             sleep(world.up_to(millis(600))).await;
@@ -101,9 +110,12 @@ fn files_roll_and_go_under_power_cuts() {
                 _ => (Some(&*channel), false, "emptied"),
             };
             world.sim.count(what, 1);
-            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let (cluster, nsqd, within) = (world.cluster.clone(), world.nsqd.clone(), world.random.below(4));
             let power = async {
-                crash_often(&mut world, 40, true).await;
+                match what {
+                    "topics_deleted" => crash_when(&world, world.nsqd.disk.cut_in(IN_A_DELETION, within), true).await,
+                    _ => crash_often(&mut world, 40, true).await,
+                }
                 world.restart().await;
             };
             nsq_sim_rt::join!(cluster.drop(&nsqd, &topic, channel, delete), power);

@@ -1,7 +1,7 @@
 //! What a simulated disk is at work on: operations begin, and come to their end, fail, or are cut short.
 
-use super::Faults;
 use super::tree::Tree;
+use super::{Faults, IN_A_CHECKPOINT, IN_A_DELETION, IN_A_REMOVAL, IN_A_ROLL};
 use nsq_core::random::Random;
 use nsq_net_sim::disk::{Content, Op, Outcome};
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,6 +29,8 @@ pub(super) struct State {
     unsettled: BTreeSet<(String, &'static str)>,
     /// Power goes with that one.
     pub(super) cut: Option<u64>,
+    /// Power goes so many operations after the beginning of one that begins this.
+    pub(super) aim: Option<(&'static str, u64)>,
     /// Which of its processes is alive: others do nothing any more.
     life: u64,
 }
@@ -60,6 +62,7 @@ impl State {
             unread: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             cut: None,
+            aim: None,
             life: 0,
         }
     }
@@ -68,7 +71,12 @@ impl State {
     pub(super) fn begin(&mut self, op: &Op, count: &Count) -> (u64, u64, Duration) {
         self.begun += 1;
         self.running.insert(self.begun, op.clone());
-        self.unsettled.extend(stage(op));
+        if let Some((directory, stage)) = stage(op) {
+            if let Some((_, operations)) = self.aim.take_if(|(aim, _)| *aim == stage) {
+                self.cut = Some(self.done + operations);
+            }
+            self.unsettled.insert((directory, stage));
+        }
         let (least, most) = (*self.faults.latency.start(), *self.faults.latency.end());
         let mut latency = least + self.up_to(most.saturating_sub(least));
         if matches!(op, Op::Sync(_)) && self.one_in(self.faults.slow_one_in) {
@@ -217,7 +225,7 @@ impl State {
 
     /// Of what was under way, anything may be done, and of writes, parts. Counts what it was that the crash fell into.
     pub(super) fn end_life(&mut self, count: &Count) {
-        (self.life, self.cut, self.unsure) = (self.life + 1, None, 0);
+        (self.life, self.cut, self.aim, self.unsure) = (self.life + 1, None, None, 0);
         let into: BTreeSet<_> = std::mem::take(&mut self.unsettled).into_iter().map(|(_, stage)| stage).collect();
         into.into_iter().for_each(|stage| count(stage, 1));
         for op in std::mem::take(&mut self.running).into_values() {
@@ -243,10 +251,10 @@ impl State {
 /// crash in between is counted as.
 fn stage(op: &Op) -> Option<(String, &'static str)> {
     let (name, stage) = match op {
-        Op::Create(name) if name.ends_with(SEGMENT) => (name, "crashes_in_a_roll"),
-        Op::Remove(name) if name.ends_with(SEGMENT) => (name, "crashes_in_a_removal"),
-        Op::Rename(_, name) if name.ends_with(JOURNAL) => (name, "crashes_in_a_checkpoint"),
-        Op::Rename(_, name) if name.ends_with(DELETED) => (name, "crashes_in_a_deletion"),
+        Op::Create(name) if name.ends_with(SEGMENT) => (name, IN_A_ROLL),
+        Op::Rename(_, name) if name.ends_with(JOURNAL) => (name, IN_A_CHECKPOINT),
+        Op::Remove(name) if name.ends_with(SEGMENT) => (name, IN_A_REMOVAL),
+        Op::Rename(_, name) if name.ends_with(DELETED) => (name, IN_A_DELETION),
         _ => return None,
     };
     let (directory, _) = name.rsplit_once('/')?;
