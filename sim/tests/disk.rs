@@ -257,6 +257,57 @@ fn operations_fail_now_and_then() {
     });
 }
 
+/// A start refuses nothing but to serve: what it cannot read, or make safe, is there for a later one.
+#[test]
+fn starts_meet_failures() {
+    sweep("starts_meet_failures", SEEDS, async |sim: Sim| {
+        sim.require(&["refused_starts", "topics_left_alone", "failed_and_done", "dropped_pages", "slow_fsyncs"]);
+        sim.require(&["kills_while_starting", "power_offs_while_starting", "full_disks", "messages_found"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.producer.messages += 100;
+        });
+        let mut world = world.await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(1500))).await;
+            crash(&mut world);
+            for _ in 0..1 + world.random.below(3) {
+                trouble(&mut world);
+                world.cluster.restart(&world.nsqd);
+                let long = [100, 4000][world.random.below(2) as usize];
+                sleep(world.up_to(millis(long))).await;
+                crash(&mut world);
+            }
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+            assert_eq!(world.nsqd.health(), Ok(()), "the disk is sound");
+        }
+        world.finish().await;
+        sim.count("topics_left_alone", sim.errors("the messages in there are not used") as u64);
+        assert_eq!(sim.errors("set aside"), 0, "nothing is wrong with any file");
+    });
+}
+
+fn crash(world: &mut World) {
+    let power_off = world.random.below(2) == 0;
+    world.cluster.crash(&world.nsqd, power_off);
+}
+
+/// Something is wrong with the disk: its medium fails now and then, or this process may not use it, and perhaps it is full
+/// or slow.
+fn trouble(world: &mut World) {
+    let one_in = |random: &mut Random| [0, 1 + random.below(3), 5 + random.below(30)][random.below(3) as usize];
+    let (writes, reads) = (one_in(&mut world.random), one_in(&mut world.random));
+    let [of_others, is_full, is_slow] = [2, 3, 3].map(|one_in| world.random.below(one_in) == 0);
+    let room = world.random.below(4000);
+    world.sim.count("full_disks", is_full.into());
+    let capacity = if is_full { world.nsqd.disk.used() + room } else { u64::MAX };
+    world.nsqd.disk.configure(|faults| {
+        (faults.fail_one_in, faults.fail_reads_one_in, faults.of_others) = (writes, reads, of_others);
+        (faults.capacity, faults.slow_one_in, faults.slow) = (capacity, 3 * u64::from(is_slow), millis(2000));
+    });
+}
+
 #[test]
 fn fsyncs_fail_and_power_goes() {
     sweep("fsyncs_fail_and_power_goes", SEEDS, async |sim: Sim| {
