@@ -5,6 +5,7 @@
 //! operator drops is what was there then, or on its way.
 
 pub mod discovery;
+pub mod lives;
 
 use crate::ledger::{Delivery, Entries, Fate, Outcome, Publish};
 use bytes::Bytes;
@@ -127,29 +128,6 @@ pub fn attempts_grow(entries: &Entries) {
         let is_right = before.is_none() || delivery.may_be_double;
         assert!(is_right, "a delivery of {} came twice: {before:?}, {delivery:?}", name(&delivery.body));
     }
-}
-
-/// Where each life of a node but the last ended in order, the next one goes on counting: how often there was something to
-/// go on with.
-///
-/// # Panics
-/// If attempts were forgotten.
-pub fn attempts_go_on(entries: &Entries) -> u64 {
-    let mut lives: BTreeMap<_, BTreeMap<u64, BTreeSet<u16>>> = BTreeMap::new();
-    for delivery in &entries.deliveries {
-        let ((node, life), topic, channel, id) = copy(delivery);
-        lives.entry((node, topic, channel, id)).or_default().entry(*life).or_default().insert(delivery.attempts);
-    }
-    let mut went_on = 0;
-    for (message, lives) in &lives {
-        let attempts: Vec<_> = lives.values().collect();
-        for pair in attempts.windows(2) {
-            let (before, after) = (pair[0].last(), pair[1].first());
-            assert!(before < after, "attempts of {message:?} in its lives: {lives:?}");
-            went_on += 1;
-        }
-    }
-    went_on
 }
 
 /// No consumer held more messages at a time than its RDY, or than it wanted to hold over all its connections. What came

@@ -141,6 +141,12 @@ impl SimDisk {
         self.state().tree.list(directory).unwrap_or_default()
     }
 
+    /// What processes would read; nothing if there is no such file.
+    pub(crate) fn read(&self, file: &str, offset: u64, length: usize) -> Vec<u8> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.state().tree.file(file).and_then(|file| file.read(offset, length)).unwrap_or_default()
+    }
+
     /// Nothing happens any more after so many operations from now on; returns when it is so far. The caller then cuts the
     /// power.
     pub async fn cut_after(&self, operations: u64) {

@@ -41,7 +41,7 @@ pub struct Entries {
 /// The end of a life.
 #[derive(Clone, Copy, Debug)]
 pub struct Death {
-    /// When it was.
+    /// When it was, or when it was told to end.
     pub at: Instant,
     /// It was told to end, and could write everything.
     pub in_order: bool,

@@ -3,7 +3,7 @@
 //! Two phases. First faults, which the scenario brings, and safety: a watcher checks every invariant of every topic all the
 //! time. Then healing and liveness: everything drains within a bound, and the ledger is held against the promises.
 
-use crate::checks;
+use crate::checks::{self, lives};
 use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
 use crate::cluster::{Cluster, Keeping, Nsqd, Risk};
 use crate::disk::Faults;
@@ -69,9 +69,11 @@ impl Plan {
             producer: ProducerPlan {
                 topic: String::new(),
                 messages: 60 + random.below(120) as usize,
+                filler: 600,
                 pause: Duration::from_millis(1 + random.below(200)),
                 batch_one_in: random.below(8),
                 defer_one_in: random.below(8),
+                defer: Duration::from_secs(3),
             },
             consumer: ConsumerPlan {
                 topic: String::new(),
@@ -146,6 +148,11 @@ impl World {
         self.signals.producing()
     }
 
+    /// The bytes of all messages that were sent.
+    pub fn published(&self) -> u64 {
+        self.cluster.ledger.open().published.keys().map(|body| body.len() as u64).sum()
+    }
+
     /// A time drawn from the seed.
     pub fn up_to(&mut self, most: Duration) -> Duration {
         Duration::from_nanos(self.random.below(most.as_nanos() as u64))
@@ -203,6 +210,15 @@ impl World {
         checks::credit_is_kept(&entries, |_| self.plan.consumer.rdy, self.plan.consumer.msg_timeout / 2);
         checks::never_early(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
         checks::pauses_are_kept(&entries, 2 * LATENCY);
+        lives::delays_are_kept(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
+    }
+
+    /// What only holds where no operation of the disk has failed, and no packet is late.
+    pub fn check_lives(&self) {
+        let entries = self.cluster.ledger.open();
+        self.sim.count("attempts_gone_on", lives::attempts_go_on(&entries));
+        let kept = lives::delays_are_kept(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
+        self.sim.count("delays_kept", kept);
     }
 }
 

@@ -11,6 +11,7 @@ use nsq_core::random::Random;
 use nsq_core::storage::record::{DEFERRED_EXTRA, HEADER};
 use nsq_core::storage::segment::REGION_HEAD;
 use nsq_sim::checks;
+use nsq_sim::cluster::Found;
 use nsq_sim::disk::{IN_A_CHECKPOINT, IN_A_DELETION, IN_A_REMOVAL, IN_A_ROLL};
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::world::{LATENCY, Plan, World};
@@ -20,6 +21,9 @@ use std::time::Duration;
 const SEEDS: Range<u64> = 0..25;
 /// A disk that works again has been tried by then.
 const PROBED: Duration = millis(2500);
+
+/// The most that a chunk, or a segment that has to be small, is long.
+const CHUNK: u64 = 256 << 10;
 
 const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -35,6 +39,7 @@ fn overflowing(plan: &mut Plan, random: &mut Random) {
 #[test]
 fn processes_are_killed() {
     sweep("processes_are_killed", SEEDS, async |sim: Sim| {
+        sim.require(&["attempts_gone_on", "delays_kept"]);
         sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
         sim.require(&["kills_while_starting", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, |_, _| {}).await;
@@ -45,12 +50,14 @@ fn processes_are_killed() {
             world.restart().await;
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 
 #[test]
 fn power_goes_between_any_two_operations() {
     sweep("power_goes_between_any_two_operations", SEEDS, async |sim: Sim| {
+        sim.require(&["attempts_gone_on", "delays_kept"]);
         sim.require(&[
             "cuts",
             "power_offs_while_starting",
@@ -65,6 +72,7 @@ fn power_goes_between_any_two_operations() {
             world.restart().await;
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 
@@ -154,7 +162,7 @@ fn deleted_topics_stay_deleted() {
 #[test]
 fn clean_ends_lose_nothing() {
     sweep("clean_ends_lose_nothing", SEEDS, async |sim: Sim| {
-        sim.require(&["clean_ends", "messages_found", "attempts_gone_on"]);
+        sim.require(&["clean_ends", "messages_found", "attempts_gone_on", "delays_kept"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 {
             sleep(world.up_to(millis(2000))).await;
@@ -163,8 +171,7 @@ fn clean_ends_lose_nothing() {
         }
         assert!(world.cluster.ledger.open().excused.is_empty(), "a clean end excuses nothing");
         world.finish().await;
-        let gone_on = checks::attempts_go_on(&world.cluster.ledger.open());
-        world.sim.count("attempts_gone_on", gone_on);
+        world.check_lives();
     });
 }
 
@@ -356,7 +363,7 @@ fn fsyncs_fail_and_a_kill_hides_it() {
 #[test]
 fn deferred_messages_keep_their_time() {
     sweep("deferred_messages_keep_their_time", SEEDS, async |sim: Sim| {
-        sim.require(&["kills", "power_offs", "clean_ends", "clock_steps", "deferred"]);
+        sim.require(&["kills", "power_offs", "clean_ends", "clock_steps", "deferred", "delays_kept"]);
         let world = World::start(sim, |plan, random| {
             plan.producer.defer_one_in = 1 + random.below(2);
             plan.producer.batch_one_in = 0;
@@ -379,6 +386,7 @@ fn deferred_messages_keep_their_time() {
         world.finish().await;
         if !forward {
             checks::never_early(&world.cluster.ledger.open(), world.plan.consumer.msg_timeout, 2 * LATENCY);
+            world.check_lives();
         }
     });
 }
@@ -530,22 +538,102 @@ fn flipped_bits_in_journals_lose_nothing() {
 #[test]
 fn a_second_start_finds_the_same() {
     sweep("a_second_start_finds_the_same", SEEDS, async |sim: Sim| {
-        sim.require(&["messages_found"]);
+        sim.require(&["messages_found", "attempts_found", "deferrals_found"]);
         let mut world = World::start(sim, overflowing).await;
+        // What a power cut has torn is counted until it is read.
+        let mut is_torn = false;
         for _ in 0..3 {
             sleep(world.up_to(millis(1500))).await;
             let net = world.sim.net().clone();
             net.partition(&world.clients, &[world.nsqd.machine.node]);
             let power_off = world.random.below(2) == 0;
             world.cluster.crash(&world.nsqd, power_off);
+            is_torn |= power_off && !world.plan.keeping.durable;
+            let first = world.nsqd.found();
             world.restart().await;
-            let first = world.nsqd.queued();
+            let queued = world.nsqd.queued();
+            for (place, count) in &queued {
+                let found = first.get(place).map_or(0, Vec::len) as u64;
+                assert!(
+                    *count == found || *count > found && is_torn,
+                    "{count} in {place:?}, of which {found} are there"
+                );
+            }
             sleep(world.up_to(millis(100))).await;
             world.cluster.crash(&world.nsqd, power_off);
+            assert_eq!(world.nsqd.found(), due_by_now(&world, first), "nothing has happened since");
             world.restart().await;
-            assert_eq!(world.nsqd.queued(), first, "nothing has happened since");
+            assert_eq!(world.nsqd.queued(), queued, "nothing has happened since");
             net.heal_all();
         }
+        world.finish().await;
+    });
+}
+
+/// What was found, with deferrals that have ended.
+fn due_by_now(world: &World, mut found: Found) -> Found {
+    let now = world.nsqd.machine.elapsed();
+    for (_, attempts, due) in found.values_mut().flatten() {
+        *due = due.filter(|due| *due > now);
+        world.sim.count("attempts_found", (*attempts).into());
+        world.sim.count("deferrals_found", due.is_some().into());
+    }
+    found.values_mut().for_each(|messages| messages.sort_unstable());
+    found
+}
+
+/// The answer to a pause waits for `nsqd.dat`, so whatever happens then, what is paused stays paused.
+#[test]
+fn pauses_outlive_processes() {
+    sweep("pauses_outlive_processes", SEEDS, async |sim: Sim| {
+        sim.require(&["channel_pauses", "topic_pauses", "kills", "power_offs", "clean_ends", "messages_found"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        while world.producing() {
+            sleep(world.up_to(millis(500))).await;
+            let (topic, channels) = world.any_topic();
+            let channel = channels.get(world.random.below(channels.len() as u64 + 1) as usize).cloned();
+            let span = world.up_to(millis(3000));
+            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let end = async {
+                sleep(world.up_to(span)).await;
+                match world.random.below(3) {
+                    0 => world.cluster.end(&world.nsqd).await,
+                    way => world.cluster.crash(&world.nsqd, way == 1),
+                }
+                world.restart().await;
+            };
+            nsq_sim_rt::join!(cluster.pause(&nsqd, &topic, channel.as_deref(), span), end);
+        }
+        world.finish().await;
+        checks::pauses_are_kept(&world.cluster.ledger.open(), 2 * LATENCY);
+    });
+}
+
+/// What little is needed of a segment is carried out of it, and the segment goes.
+#[test]
+fn stragglers_do_not_keep_files() {
+    sweep("stragglers_do_not_keep_files", SEEDS, async |sim: Sim| {
+        sim.require(&["stragglers", "most_is_gone", "segments_made"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            plan.keeping.mem_queue_size = 2 * random.below(2);
+            plan.keeping.max_bytes_per_file = 16 << 10;
+            plan.topics.truncate(1);
+            (plan.producer.messages, plan.producer.pause, plan.producer.filler) = (800, millis(10), 10_000);
+            (plan.producer.defer_one_in, plan.producer.defer) = (50, millis(100_000));
+            (plan.consumer.work, plan.consumer.forget) = (millis(5), 0);
+        });
+        let world = world.await;
+        while world.producing() {
+            sleep(millis(100)).await;
+        }
+        sleep(millis(10_000)).await;
+        let needed: u64 = world.nsqd.found().values().flatten().map(|(body, ..)| body.len() as u64).sum();
+        let (files, made) = (world.nsqd.segments(), world.published());
+        sim.count("stragglers", world.nsqd.queued().values().sum());
+        sim.count("most_is_gone", (made > files.iter().sum::<u64>() * 3).into());
+        // Segments of which a quarter is needed stay, and the last ones, which nothing has been added to yet, or was just now.
+        let most = 4 * needed + 3 * CHUNK;
+        assert!(files.iter().sum::<u64>() <= most, "{files:?} are left of {made} bytes, of which {needed} are needed");
         world.finish().await;
     });
 }

@@ -37,6 +37,7 @@ fn nsqd_crashes() {
             world.cluster.restart(&world.nsqd);
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 

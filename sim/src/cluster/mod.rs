@@ -5,6 +5,7 @@
 //! nothing else is excused.
 
 mod datacenter;
+mod found;
 mod keeping;
 mod lookupd;
 mod machine;
@@ -24,6 +25,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use datacenter::Datacenter;
+pub use found::Found;
 pub use keeping::Keeping;
 pub use lookupd::Lookupd;
 pub use machine::Machine;

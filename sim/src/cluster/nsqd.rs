@@ -135,13 +135,13 @@ impl Cluster {
     /// If it does not end.
     pub async fn end(&self, nsqd: &Nsqd) {
         let broker = nsqd.broker().expect("only what runs can be ended");
+        self.bury(nsqd, true);
         lock(&nsqd.shared.end).notify_one();
         for _ in 0..1000 {
             if nsqd.broker().is_none() {
                 drop(broker);
                 // Its sockets have been closed; a machine without a process keeps nothing else. What a clean end leaves to
                 // the disk is on the medium.
-                self.bury(nsqd, true);
                 nsqd.machine.ended();
                 nsqd.disk.power_off();
                 self.sim.count("clean_ends", 1);
@@ -221,6 +221,12 @@ impl Nsqd {
             let left = files.into_iter().map(|found| found.name).find(|name| is_obsolete(name));
             left.map(|name| format!("{directory}/{name}")).or_else(|| (!is_live).then(|| directory.clone()))
         })
+    }
+
+    /// The lengths of its segments.
+    pub fn segments(&self) -> Vec<u64> {
+        let files = self.disk.files().into_iter();
+        files.filter(|(name, _)| name.ends_with(".log")).map(|(_, length)| length).collect()
     }
 
     /// Whether it says that its disk can be relied upon, as `/ping` does.
