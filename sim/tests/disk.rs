@@ -548,7 +548,7 @@ fn a_second_start_finds_the_same() {
             net.partition(&world.clients, &[world.nsqd.machine.node]);
             let power_off = world.random.below(2) == 0;
             world.cluster.crash(&world.nsqd, power_off);
-            is_torn |= power_off && !world.plan.keeping.durable;
+            is_torn |= power_off;
             let first = world.nsqd.found();
             world.restart().await;
             let queued = world.nsqd.queued();
