@@ -367,7 +367,8 @@ impl Place {
         // Only the task that removes it sets it.
         let _ = self.removed.set(());
         if may_be_there {
-            discard(&*self.disk, deleted).await;
+            // Nobody waits for that, but for the room that it makes.
+            insist(&*self.disk, PortOp::RemoveDir(deleted)).await;
         }
     }
 }

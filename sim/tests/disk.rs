@@ -242,7 +242,8 @@ fn take_room(world: &World, room: u64) {
 #[test]
 fn operations_fail_now_and_then() {
     sweep("operations_fail_now_and_then", SEEDS, async |sim: Sim| {
-        sim.require(&["failed_operations", "slow_fsyncs", "kills", "power_offs", "refused_by_the_disk"]);
+        sim.require(&["failed_operations", "failed_and_done", "slow_fsyncs", "kills", "power_offs", "topics_deleted"]);
+        sim.require(&["refused_by_the_disk", "crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, overflowing).await;
         for round in 0..3 {
             let (writes, reads) = (5 + world.random.below(60), 5 + world.random.below(60));
@@ -250,17 +251,31 @@ fn operations_fail_now_and_then() {
                 (faults.fail_one_in, faults.fail_reads_one_in) = (writes, reads);
                 (faults.slow_one_in, faults.slow) = (20, millis(2000));
             });
-            sleep(world.up_to(millis(4000))).await;
-            if round == 2 {
-                // What failed now is made good without a new start.
-                break;
+            let deleted = Some(world.any_topic()).filter(|_| world.random.below(2) == 0);
+            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let deletion = async {
+                if let Some((topic, _)) = &deleted {
+                    cluster.drop(&nsqd, topic, None, true).await;
+                }
+            };
+            let end = async {
+                sleep(world.up_to(millis(4000))).await;
+                // What fails in the last round is made good without a new start.
+                if round < 2 {
+                    crash(&mut world);
+                    world.nsqd.disk.configure(|faults| *faults = Default::default());
+                    world.restart().await;
+                }
+            };
+            nsq_sim_rt::join!(deletion, end);
+            if let Some((topic, channels)) = deleted {
+                world.sim.count("topics_deleted", 1);
+                let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+                world.cluster.create(&world.nsqd, &topic, &names).await;
             }
-            let power_off = world.random.below(2) == 0;
-            world.cluster.crash(&world.nsqd, power_off);
-            world.nsqd.disk.configure(|faults| *faults = Default::default());
-            world.restart().await;
         }
         world.finish().await;
+        checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
     });
 }
 
