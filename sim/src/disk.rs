@@ -74,6 +74,8 @@ pub struct Faults {
     pub fail_reads_one_in: u64,
     /// What fails is not the medium's fault, and has done nothing.
     pub of_others: bool,
+    /// How all names begin that these failures concern.
+    pub within: &'static str,
     /// Bytes that all files together have room for.
     pub capacity: u64,
 }
@@ -88,6 +90,7 @@ impl Default for Faults {
             fail_syncs_one_in: 0,
             fail_reads_one_in: 0,
             of_others: false,
+            within: "",
             capacity: u64::MAX,
         }
     }

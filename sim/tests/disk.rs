@@ -315,17 +315,20 @@ fn crash(world: &mut World) {
     world.cluster.crash(&world.nsqd, power_off);
 }
 
-/// Something is wrong with the disk: its medium fails now and then, or this process may not use it, and perhaps it is full
-/// or slow.
+/// Something is wrong with the disk: its medium fails now and then, or this process may not use all of it, and perhaps it is
+/// full or slow.
 fn trouble(world: &mut World) {
     let one_in = |random: &mut Random| [0, 1 + random.below(3), 5 + random.below(30)][random.below(3) as usize];
     let (writes, reads) = (one_in(&mut world.random), one_in(&mut world.random));
     let [of_others, is_full, is_slow] = [2, 3, 3].map(|one_in| world.random.below(one_in) == 0);
+    let reads = if of_others && world.random.below(2) == 0 { 1 } else { reads };
+    let within = ["", "topics", "topics/", "topics/t0"][world.random.below(4) as usize];
     let room = world.random.below(4000);
     world.sim.count("full_disks", is_full.into());
     let capacity = if is_full { world.nsqd.disk.used() + room } else { u64::MAX };
     world.nsqd.disk.configure(|faults| {
-        (faults.fail_one_in, faults.fail_reads_one_in, faults.of_others) = (writes, reads, of_others);
+        (faults.fail_one_in, faults.fail_reads_one_in) = (writes, reads);
+        (faults.of_others, faults.within) = (of_others, within);
         (faults.capacity, faults.slow_one_in, faults.slow) = (capacity, 3 * u64::from(is_slow), millis(2000));
     });
 }

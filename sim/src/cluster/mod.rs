@@ -122,7 +122,7 @@ impl Cluster {
     /// Writes down that a life has ended.
     fn bury(&self, nsqd: &Nsqd, in_order: bool) {
         let life = (nsqd.machine.name.clone(), nsqd.machine.life());
-        self.ledger.open().deaths.entry(life).or_insert(Death { at: Instant::now(), in_order });
+        self.ledger.open().deaths.entry(life).or_insert_with(|| Death { at: Instant::now(), in_order });
     }
 
     /// Nothing is excused for durable topics: nobody was told of what is lost of them, and nobody has seen it.

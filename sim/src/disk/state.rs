@@ -148,7 +148,7 @@ impl State {
             Op::Sync(_) if self.faults.fail_syncs_one_in > 0 => self.faults.fail_syncs_one_in,
             _ => self.faults.fail_one_in,
         };
-        let fails = self.one_in(one_in);
+        let fails = self.one_in(one_in) && name(op).starts_with(self.faults.within);
         let (Op::Read(name, ..) | Op::List(name)) = op else { return fails };
         let before = self.unread.remove(name).unwrap_or(0);
         let fails = fails && (self.faults.of_others || before < READ_FAILURES);
@@ -259,6 +259,14 @@ fn stage(op: &Op) -> Option<(String, &'static str)> {
     };
     let (directory, _) = name.rsplit_once('/')?;
     Some((directory.to_owned(), stage))
+}
+
+/// What it is about.
+fn name(op: &Op) -> &str {
+    match op {
+        Op::Create(name) | Op::Write(name, ..) | Op::Sync(name) | Op::Read(name, ..) | Op::Rename(name, _) => name,
+        Op::Remove(name) | Op::CreateDir(name) | Op::RemoveDir(name) | Op::SyncDir(name) | Op::List(name) => name,
+    }
 }
 
 fn describe(op: &Op) -> String {
