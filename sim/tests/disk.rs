@@ -262,7 +262,8 @@ fn operations_fail_now_and_then() {
                 sleep(world.up_to(millis(4000))).await;
                 // What fails in the last round is made good without a new start.
                 if round < 2 {
-                    crash(&mut world);
+                    let power_off = world.random.below(2) == 0;
+                    crash_within(&mut world, 60, power_off).await;
                     world.nsqd.disk.configure(|faults| *faults = Default::default());
                     world.restart().await;
                 }
