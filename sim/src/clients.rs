@@ -52,6 +52,8 @@ pub struct ConsumerPlan {
     pub work: Duration,
     /// Of a hundred messages, how many it requeues, lets time out, touches before it finishes them.
     pub requeue: u64,
+    /// For how long it puts off what it requeues, at most.
+    pub delay: Duration,
     /// See `requeue`.
     pub forget: u64,
     /// See `requeue`.
@@ -337,10 +339,10 @@ impl ConsumerTask {
 
     /// Finishes a message, or not.
     fn end(&mut self, consumer: &mut Consumer, delivery: usize, message: &Message) {
-        let ConsumerPlan { requeue, forget, touch, .. } = self.plan;
+        let ConsumerPlan { requeue, delay, forget, touch, .. } = self.plan;
         let draw = if self.calm() { u64::MAX } else { self.random.below(100) };
         let fate = if draw < requeue {
-            let delay = Duration::from_millis(self.random.below(3) * self.random.below(1000));
+            let delay = Duration::from_millis(self.random.below(3) * self.random.below(delay.as_millis() as u64 / 2));
             consumer.requeue(message.id, delay);
             self.sim.count("requeues", 1);
             Fate::Requeued(Instant::now(), delay)

@@ -192,6 +192,12 @@ impl SimDisk {
         (self.0.count)("undone_directory_changes", damage.undone);
     }
 
+    /// The process has ended in order, and the power goes after that: no crash has fallen into anything.
+    pub(crate) fn end(&self) {
+        self.state().unsettled.clear();
+        self.power_off();
+    }
+
     /// Flips a bit on the medium, in one of the files whose names end so; tells where.
     pub fn flip(&self, ending: &str) -> Option<(String, usize)> {
         let state = &mut *self.state();

@@ -82,6 +82,7 @@ impl Plan {
                 msg_timeout: Duration::from_millis(1000 + random.below(3000)),
                 work: Duration::from_millis(random.below(300)),
                 requeue: random.below(15),
+                delay: Duration::from_secs(2),
                 forget: random.below(10),
                 touch: random.below(20),
                 die_one_in: 0,

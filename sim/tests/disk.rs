@@ -42,7 +42,7 @@ fn processes_are_killed() {
         sim.require(&["attempts_gone_on", "delays_kept"]);
         sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
         sim.require(&["kills_while_starting", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
-        let mut world = World::start(sim, |_, _| {}).await;
+        let mut world = World::start(sim, |plan, _| plan.consumer.delay = millis(10_000)).await;
         for _ in 0..3 + world.random.below(4) {
             sleep(world.up_to(millis(1500))).await;
             crash_often(&mut world, 50, false).await;
@@ -66,7 +66,7 @@ fn power_goes_between_any_two_operations() {
             "messages_unsynced",
         ]);
         sim.require(&["crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
-        let mut world = World::start(sim, |_, _| {}).await;
+        let mut world = World::start(sim, |plan, _| plan.consumer.delay = millis(10_000)).await;
         for _ in 0..3 + world.random.below(4) {
             crash_often(&mut world, 150, true).await;
             world.restart().await;

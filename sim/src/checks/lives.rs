@@ -35,7 +35,7 @@ pub fn attempts_go_on(entries: &Entries) -> u64 {
     went_on
 }
 
-/// On a network whose packets take no longer than `latency`: what a consumer has put off comes no sooner than it wished. How
+/// On a network whose packets take no longer than `latency`, and which loses none: what a consumer has put off comes no sooner than it wished. How
 /// often that was in another life.
 ///
 /// # Panics
@@ -50,8 +50,9 @@ pub fn delays_are_kept(entries: &Entries, msg_timeout: Duration, latency: Durati
             if !is_same_life && !is_kept(entries, before, at + latency) || after.may_be_double {
                 continue;
             }
-            // If it came too late, or never, the timeout counts.
-            let due = (at + delay).min(before.at + msg_timeout - latency);
+            // If it came too late, or in the same life never, the timeout counts.
+            let timeout = before.at + msg_timeout - latency;
+            let due = if is_same_life || at + latency >= timeout { timeout.min(at + delay) } else { at + delay };
             let (body, early) = (name(&after.body), due.saturating_duration_since(after.at));
             assert!(early.is_zero(), "{body} was put off at {at:?} for {delay:?}, and came {early:?} early: {after:?}");
             let death = entries.deaths.get(&before.node).filter(|_| !is_same_life);

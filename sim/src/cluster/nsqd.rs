@@ -143,7 +143,7 @@ impl Cluster {
                 // Its sockets have been closed; a machine without a process keeps nothing else. What a clean end leaves to
                 // the disk is on the medium.
                 nsqd.machine.ended();
-                nsqd.disk.power_off();
+                nsqd.disk.end();
                 self.sim.count("clean_ends", 1);
                 return;
             }

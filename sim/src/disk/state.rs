@@ -26,7 +26,7 @@ pub(super) struct State {
     /// How often in a row a file or directory could not be read.
     unread: BTreeMap<String, u32>,
     /// In which directories something was begun that an fsync of them completes, and what.
-    unsettled: BTreeSet<(String, &'static str)>,
+    pub(super) unsettled: BTreeSet<(String, &'static str)>,
     /// Power goes with that one.
     pub(super) cut: Option<u64>,
     /// Power goes so many operations after the beginning of one that begins this.
