@@ -74,7 +74,7 @@ impl Server {
         let begun = Instant::now();
         let topics = metadata::load(&*env.disk).await?;
         recovery::tell_of_foreign(&*env.disk).await;
-        let stored = recovery::load(&env.disk).await?;
+        let stored = recovery::load(&env.disk, &config.durable).await?;
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
         broker.storage.keep_reserve().await;
         broker.call_all();

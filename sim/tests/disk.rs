@@ -127,12 +127,16 @@ fn files_roll_and_go_under_power_cuts() {
                 world.restart().await;
             };
             nsq_sim_rt::join!(cluster.drop(&nsqd, &topic, channel, delete), power);
-            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
-            world.cluster.create(&world.nsqd, &topic, &names).await;
+            recreate(&world, &topic, &channels).await;
         }
         world.finish().await;
         checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
     });
+}
+
+async fn recreate(world: &World, topic: &str, channels: &[String]) {
+    let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+    world.cluster.create(&world.nsqd, topic, &names).await;
 }
 
 #[test]
@@ -150,8 +154,7 @@ fn deleted_topics_stay_deleted() {
             world.restart().await;
             let is_there = world.nsqd.directory().is_some_and(|all| all.contains(&(topic.clone(), None)));
             assert!(!is_there, "{topic} was deleted, and is back");
-            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
-            world.cluster.create(&world.nsqd, &topic, &names).await;
+            recreate(&world, &topic, &channels).await;
             net.heal_all();
         }
         world.finish().await;
@@ -271,8 +274,7 @@ fn operations_fail_now_and_then() {
             nsq_sim_rt::join!(deletion, end);
             if let Some((topic, channels)) = deleted {
                 world.sim.count("topics_deleted", 1);
-                let names: Vec<&str> = channels.iter().map(String::as_str).collect();
-                world.cluster.create(&world.nsqd, &topic, &names).await;
+                recreate(&world, &topic, &channels).await;
             }
         }
         world.finish().await;
@@ -291,6 +293,10 @@ fn starts_meet_failures() {
             plan.producer.messages += 100;
         });
         let mut world = world.await;
+        // The directories' numbers are not those that new ones would get.
+        let (topic, channels) = world.any_topic();
+        world.cluster.drop(&world.nsqd, &topic, None, true).await;
+        recreate(&world, &topic, &channels).await;
         for _ in 0..3 {
             sleep(world.up_to(millis(1500))).await;
             crash(&mut world);
@@ -320,7 +326,7 @@ fn crash(world: &mut World) {
 /// full or slow.
 fn trouble(world: &mut World) {
     let one_in = |random: &mut Random| [0, 1 + random.below(3), 5 + random.below(30)][random.below(3) as usize];
-    let (writes, reads) = (one_in(&mut world.random), one_in(&mut world.random));
+    let [writes, syncs, reads] = [(); 3].map(|()| one_in(&mut world.random));
     let [of_others, is_full, is_slow] = [2, 3, 3].map(|one_in| world.random.below(one_in) == 0);
     let reads = if of_others && world.random.below(2) == 0 { 1 } else { reads };
     let within = ["", "topics", "topics/", "topics/t0"][world.random.below(4) as usize];
@@ -328,7 +334,7 @@ fn trouble(world: &mut World) {
     world.sim.count("full_disks", is_full.into());
     let capacity = if is_full { world.nsqd.disk.used() + room } else { u64::MAX };
     world.nsqd.disk.configure(|faults| {
-        (faults.fail_one_in, faults.fail_reads_one_in) = (writes, reads);
+        (faults.fail_one_in, faults.fail_syncs_one_in, faults.fail_reads_one_in) = (writes, syncs, reads);
         (faults.of_others, faults.within) = (of_others, within);
         (faults.capacity, faults.slow_one_in, faults.slow) = (capacity, 3 * u64::from(is_slow), millis(2000));
     });
