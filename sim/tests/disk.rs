@@ -285,7 +285,8 @@ fn operations_fail_now_and_then() {
 /// A start refuses nothing but to serve: what it cannot read, or make safe, is there for a later one.
 #[test]
 fn starts_meet_failures() {
-    sweep("starts_meet_failures", SEEDS, async |sim: Sim| {
+    // Most failures are in nobody's way.
+    sweep("starts_meet_failures", 0..100, async |sim: Sim| {
         sim.require(&["refused_starts", "topics_left_alone", "failed_and_done", "dropped_pages", "slow_fsyncs"]);
         sim.require(&["kills_while_starting", "power_offs_while_starting", "full_disks", "messages_found"]);
         let world = World::start(sim.clone(), |plan, random| {
