@@ -241,7 +241,7 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
         if is_durable && !reserve::is_full(&error) {
             return Err(Unread { why: format!("{} cannot be made safe: {error}", file.name()), keeps_its_name: true });
         }
-        tracing::error!("DISK: {} cannot be made safe - {error}; a power cut may lose what is in there", path(file));
+        tell_unsafe(&path(file), &error);
     }
     Ok(recovered)
 }
@@ -252,7 +252,16 @@ async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Res
     let mut at = part.start;
     while at < part.end {
         let length = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(PIECE);
-        let content = Bytes::from(patiently(disk, Op::Read(file.clone(), at, length)).await?.content());
+        let content = match patiently(disk, Op::Read(file.clone(), at, length)).await {
+            Ok(outcome) => Bytes::from(outcome.content()),
+            Err(error) if disk::is_of_medium(&error) => {
+                // A page of it is lost anyway, and the others are not to be withheld for that.
+                tell_unsafe(&file, &error);
+                at += length as u64;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if content.is_empty() {
             break;
         }
@@ -268,6 +277,10 @@ async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Res
         at = next;
     }
     Ok(())
+}
+
+fn tell_unsafe(file: &str, error: &io::Error) {
+    tracing::error!("DISK: {file} cannot be made safe - {error}; a power cut may lose what is in there");
 }
 
 async fn write_safely(disk: &dyn Disk, file: &str, at: u64, content: &Bytes) -> io::Result<()> {
