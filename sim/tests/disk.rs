@@ -57,7 +57,7 @@ fn processes_are_killed() {
 #[test]
 fn power_goes_between_any_two_operations() {
     sweep("power_goes_between_any_two_operations", SEEDS, async |sim: Sim| {
-        sim.require(&["attempts_gone_on", "delays_kept"]);
+        sim.require(&["attempts_gone_on", "delays_kept", "unsynced_for_a_while"]);
         sim.require(&[
             "cuts",
             "power_offs_while_starting",

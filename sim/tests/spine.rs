@@ -28,6 +28,7 @@ fn nsqd_crashes() {
     sweep("nsqd_crashes", SEEDS, async |sim: Sim| {
         sim.require(&["kills", "power_offs", "messages_unsynced", "messages_in_memory_only", "refused_or_unknown"]);
         sim.require(&OVERFLOWS);
+        sim.require(&["unsynced_for_a_while", "attempts_gone_on"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..2 + world.random.below(4) {
             sleep(world.up_to(Duration::from_secs(6))).await;

@@ -318,11 +318,6 @@ impl Nsqd {
         self.machine.is_up() && *lock(&self.shared.stage) == Stage::Starting
     }
 
-    /// Its disk did not even tell what there is: there will be no broker before the next start.
-    pub fn has_refused(&self) -> bool {
-        *lock(&self.shared.stage) == Stage::Refused
-    }
-
     /// What its process found when it started was all there is, and is safe.
     pub(super) fn has_started_soundly(&self) -> bool {
         *lock(&self.shared.stage) == Stage::Serving { is_sound: true }
