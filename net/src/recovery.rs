@@ -1,11 +1,14 @@
 //! What is read at the start: all topics' directories, each as core's recovery wants it.
 //!
 //! Nothing is read before it is known to be on the medium: what a killed process had only written could still be lost in
-//! a power cut, and would have been delivered by then. What cannot be read or understood is reported with its file and
+//! a power cut, and would have been delivered by then. A durable topic with something that cannot be made safe is not used,
+//! for its consumers rely on what they have seen. What cannot be read or understood is reported with its file and
 //! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
 //! when that is not worth it any more, core says; here each is tried a few times.
 
 use crate::disk::{self, Content, Disk, Found, Op, Outcome};
+use crate::durable::Durable;
+use crate::reserve;
 use crate::storage::{DELETED, Stored, crc, discard, tell_damage};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
@@ -25,8 +28,8 @@ const AT_ONCE: usize = 8;
 /// So often is tried what cannot be read, and with such a pause: what is given up is given up for good.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes that are written again at a time.
-const PIECE: usize = 1024 * 1024;
+/// Bytes that are written again, and fsynced, at a time.
+const PIECE: usize = 8 * 1024 * 1024;
 /// More than upstream writes into a queue's metadata file.
 const META_MAX: usize = 256;
 
@@ -35,7 +38,7 @@ const META_MAX: usize = 256;
 ///
 /// # Errors
 /// If the disk does not say what topics there are.
-pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
+pub(crate) async fn load(disk: &Arc<dyn Disk>, durable: &Durable) -> io::Result<Stored> {
     let mut stored = Stored::default();
     let found = patiently(&**disk, Op::List(TOPICS.into())).await.map_err(|error| {
         io::Error::new(
@@ -46,7 +49,8 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
     let found = found.list();
     if !found.is_empty() {
         // A process that was killed may just have made a directory.
-        make_safe(&**disk, vec![Op::SyncDir(String::new()), Op::SyncDir(TOPICS.into())], TOPICS).await;
+        let names = vec![Op::SyncDir(String::new()), Op::SyncDir(TOPICS.into())];
+        stored.names_are_safe = make_safe(&**disk, names, TOPICS).await;
     }
     let (newest, obsolete) = sort_out(&found, &mut stored);
     for directory in obsolete {
@@ -55,9 +59,10 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>) -> io::Result<Stored> {
     let turns = Arc::new(Semaphore::new(AT_ONCE));
     let read = |(topic, incarnation): (TopicName, u64)| {
         let (disk, turns, name) = (Arc::clone(disk), Arc::clone(&turns), topic.clone());
+        let is_durable = durable.covers(&topic);
         let reading = tokio::spawn(async move {
             let _turn = turns.acquire().await;
-            recover(&*disk, &name, incarnation).await
+            recover(&*disk, &name, incarnation, is_durable).await
         });
         (topic, incarnation, reading)
     };
@@ -162,15 +167,18 @@ async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
     true
 }
 
-/// Fsyncs what was found there.
-async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) {
+/// Fsyncs what was found there; whether all of it is safe.
+async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) -> bool {
+    let mut is_safe = true;
     for op in syncs {
         if let Err(error) = disk.run(op.clone()).await {
+            is_safe = false;
             tracing::error!(
                 "DISK: {directory} cannot be made safe, failed to {op} - {error}; a power cut may lose what is in there"
             );
         }
     }
+    is_safe
 }
 
 /// Why the directory of a topic is of no use.
@@ -187,7 +195,7 @@ impl From<io::Error> for Unread {
     }
 }
 
-async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result<Recovered, Unread> {
+async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durable: bool) -> Result<Recovered, Unread> {
     let directory = format!("{TOPICS}/{}", names::directory(topic, incarnation));
     let path = |file: FileName| format!("{directory}/{}", file.name());
     let mut syncs = Vec::new();
@@ -228,29 +236,54 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64) -> Result
         }
     }
     for (file, part) in recovered.unsafe_parts() {
-        if let Err(error) = write_again(disk, path(file), part).await {
-            tracing::error!(
-                "DISK: {} cannot be made safe - {error}; a power cut may lose what is in there",
-                path(file)
-            );
+        let Err(error) = write_again(disk, path(file), part).await else { continue };
+        // Without room on a disk that never overwrites, messages have to be consumed all the same.
+        if is_durable && !reserve::is_full(&error) {
+            return Err(Unread { why: format!("{} cannot be made safe: {error}", file.name()), keeps_its_name: true });
         }
+        tell_unsafe(&path(file), &error);
     }
     Ok(recovered)
 }
 
 /// Writes what is in a part of a file once more, and fsyncs it: if an fsync failed in the process before this one, the
-/// system may show what is not on the medium and hold it for written.
+/// system may show what is not on the medium and hold it for written. For the same reason an fsync is never tried alone.
 async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Result<()> {
     let mut at = part.start;
     while at < part.end {
         let length = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(PIECE);
-        let content = Bytes::from(patiently(disk, Op::Read(file.clone(), at, length)).await?.content());
+        let content = match patiently(disk, Op::Read(file.clone(), at, length)).await {
+            Ok(outcome) => Bytes::from(outcome.content()),
+            Err(error) if disk::is_of_medium(&error) => {
+                // A page of it is lost anyway, and the others are not to be withheld for that.
+                tell_unsafe(&file, &error);
+                at += length as u64;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
         if content.is_empty() {
             break;
         }
         let next = at + content.len() as u64;
-        disk.run(Op::Write(file.clone(), at, Content::Whole(content))).await?;
+        let mut tries = 1;
+        while let Err(error) = write_safely(disk, &file, at, &content).await {
+            if tries == TRIES {
+                return Err(error);
+            }
+            tries += 1;
+            tokio::time::sleep(PAUSE).await;
+        }
         at = next;
     }
-    disk.run(Op::Sync(file)).await.map(|_| ())
+    Ok(())
+}
+
+fn tell_unsafe(file: &str, error: &io::Error) {
+    tracing::error!("DISK: {file} cannot be made safe - {error}; a power cut may lose what is in there");
+}
+
+async fn write_safely(disk: &dyn Disk, file: &str, at: u64, content: &Bytes) -> io::Result<()> {
+    disk.run(Op::Write(file.to_owned(), at, Content::Whole(content.clone()))).await?;
+    disk.run(Op::Sync(file.to_owned())).await.map(|_| ())
 }

@@ -40,6 +40,8 @@ pub(crate) struct Stored {
     pub(crate) topics: BTreeMap<TopicName, (u64, Recovered)>,
     /// The largest incarnation that was used.
     pub(crate) last_incarnation: u64,
+    /// The names of their directories are on the medium.
+    pub(crate) names_are_safe: bool,
     /// Topics that have a directory which cannot be read and keeps its name, and why.
     pub(crate) unusable: BTreeMap<TopicName, String>,
 }
@@ -51,6 +53,7 @@ pub(crate) struct Storage {
     pub(crate) reserve: Arc<Reserve>,
     durable: Durable,
     last_incarnation: AtomicU64,
+    names_are_safe: bool,
     unusable: BTreeSet<TopicName>,
     /// What is wrong, by who has met it.
     troubles: Mutex<BTreeMap<String, String>>,
@@ -73,6 +76,7 @@ impl Storage {
             disk,
             durable,
             last_incarnation: AtomicU64::new(stored.last_incarnation),
+            names_are_safe: stored.names_are_safe,
             unusable: stored.unusable.keys().cloned().collect(),
             troubles: Mutex::new(stored.unusable.iter().map(|(topic, why)| (in_topic(topic), why.clone())).collect()),
             ending: Mutex::default(),
@@ -89,7 +93,8 @@ impl Storage {
         }
         let path = format!("{TOPICS}/{}", names::directory(topic, incarnation));
         let state = match found {
-            Some(_) => State::Made,
+            Some(_) if self.names_are_safe => State::Made,
+            Some(_) => State::Begun,
             None if self.unusable.contains(topic) => State::Unusable,
             None => State::Absent,
         };
@@ -234,7 +239,7 @@ pub(crate) struct Place {
 enum State {
     /// Nothing was written yet.
     Absent,
-    /// The directory may be there.
+    /// The directory may be there, and its name may not stay.
     Begun,
     /// The directory is there.
     Made,
@@ -371,7 +376,8 @@ impl Place {
         // Only the task that removes it sets it.
         let _ = self.removed.set(());
         if may_be_there {
-            discard(&*self.disk, deleted).await;
+            // Nobody waits for that, but for the room that it makes.
+            insist(&*self.disk, PortOp::RemoveDir(deleted)).await;
         }
     }
 }

@@ -549,3 +549,65 @@ async fn topics_take_turns_on_a_slow_disk() {
     assert!(longest < 50 * Slow::TIME && creating < 50 * Slow::TIME, "{longest:?} a publish, {creating:?} a topic");
     nsqd.server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_topic_that_cannot_be_made_safe_waits_for_a_start_that_can() {
+    let dir = stored(3).await;
+    // Nothing tells that its segment is on the medium.
+    for entry in std::fs::read_dir(dir.path().join("topics/t.0000000000000001")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "journal") {
+            std::fs::remove_file(path).unwrap();
+        }
+    }
+    let fails = |op: &Op| matches!(op, Op::Sync(file) if is_of_t(file)).then_some(io::ErrorKind::Other);
+    let nsqd = durable(dir, fails).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)), "it is no other topic's problem");
+    assert!(nsqd.server.broker().health().unwrap_err().contains("cannot be made safe"));
+    // One fsync fails when the file is found, and some of what is written again.
+    let mut left = 3;
+    let fails = move |op: &Op| match op {
+        Op::Sync(file) if is_of_t(file) && left > 0 => {
+            left -= 1;
+            Some(io::ErrorKind::Other)
+        }
+        _ => None,
+    };
+    let nsqd = durable(nsqd.stop_in_order().await.1, fails).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_that_a_start_could_not_make_safe_are_safe_before_anything_is_acknowledged() {
+    let dir = stored(3).await;
+    let synced = Arc::new(Mutex::new(None));
+    let syncs = Arc::clone(&synced);
+    let fails = move |op: &Op| match op {
+        Op::SyncDir(name) if name == "topics" => {
+            let is_first = syncs.lock().unwrap().replace(false).is_none();
+            *syncs.lock().unwrap() = Some(!is_first);
+            is_first.then_some(io::ErrorKind::Other)
+        }
+        _ => None,
+    };
+    let nsqd = durable(dir, fails).await;
+    assert_eq!(*synced.lock().unwrap(), Some(false), "the start has tried it");
+    assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted);
+    assert_eq!(*synced.lock().unwrap(), Some(true));
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_of_a_deleted_topic_that_could_not_be_removed_are_removed_later() {
+    let mut failed = false;
+    let fails = move |op: &Op| match op {
+        Op::RemoveDir(_) if !std::mem::replace(&mut failed, true) => Some(io::ErrorKind::Other),
+        _ => None,
+    };
+    let nsqd = durable(stored(3).await, fails).await;
+    let deleted = nsqd.server.broker().administer(&TopicName::new("t").unwrap(), Admin::DeleteTopic).await;
+    assert_eq!(deleted, Some(Ok(())), "nobody waits for that");
+    until("the files to go", || directories(&nsqd.dir) == ["u.0000000000000002"]).await;
+    nsqd.stop().await;
+}

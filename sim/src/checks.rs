@@ -5,6 +5,7 @@
 //! operator drops is what was there then, or on its way.
 
 pub mod discovery;
+pub mod lives;
 
 use crate::ledger::{Delivery, Entries, Fate, Outcome, Publish};
 use bytes::Bytes;
@@ -129,29 +130,6 @@ pub fn attempts_grow(entries: &Entries) {
     }
 }
 
-/// Where each life of a node but the last ended in order, the next one goes on counting: how often there was something to
-/// go on with.
-///
-/// # Panics
-/// If attempts were forgotten.
-pub fn attempts_go_on(entries: &Entries) -> u64 {
-    let mut lives: BTreeMap<_, BTreeMap<u64, BTreeSet<u16>>> = BTreeMap::new();
-    for delivery in &entries.deliveries {
-        let ((node, life), topic, channel, id) = copy(delivery);
-        lives.entry((node, topic, channel, id)).or_default().entry(*life).or_default().insert(delivery.attempts);
-    }
-    let mut went_on = 0;
-    for (message, lives) in &lives {
-        let attempts: Vec<_> = lives.values().collect();
-        for pair in attempts.windows(2) {
-            let (before, after) = (pair[0].last(), pair[1].first());
-            assert!(before < after, "attempts of {message:?} in its lives: {lives:?}");
-            went_on += 1;
-        }
-    }
-    went_on
-}
-
 /// No consumer held more messages at a time than its RDY, or than it wanted to hold over all its connections. What came
 /// longer ago than `held_for` may have timed out and does not count, and what an operator dropped while it was in flight
 /// does not either.
@@ -165,7 +143,7 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, held_for: D
         held.retain(|other| {
             let answered = match other.fate {
                 Fate::Left => false,
-                Fate::Finished(at) | Fate::Requeued(at) => at <= delivery.at,
+                Fate::Finished(at) | Fate::Requeued(at, _) => at <= delivery.at,
             };
             let dropped = entries.drops.iter().any(|drop| {
                 let here = drop.node == other.node.0 && drop.topic == other.topic;
@@ -251,7 +229,7 @@ fn copy(delivery: &Delivery) -> Copy<'_> {
 }
 
 /// The part of a body that names the message.
-fn name(body: &Bytes) -> String {
+pub(crate) fn name(body: &Bytes) -> String {
     let text = String::from_utf8_lossy(body);
     text.rsplit_once('/').map_or_else(|| text.clone().into_owned(), |(name, _)| name.to_owned())
 }

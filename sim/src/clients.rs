@@ -25,12 +25,16 @@ pub struct ProducerPlan {
     pub topic: String,
     /// How many messages.
     pub messages: usize,
+    /// The most bytes of each that say nothing.
+    pub filler: u64,
     /// The longest pause between two publishes.
     pub pause: Duration,
     /// One in so many publishes is an MPUB; 0 is none.
     pub batch_one_in: u64,
     /// One in so many is deferred; 0 is none.
     pub defer_one_in: u64,
+    /// For at most so long.
+    pub defer: Duration,
 }
 
 /// What a consumer is to do.
@@ -48,6 +52,8 @@ pub struct ConsumerPlan {
     pub work: Duration,
     /// Of a hundred messages, how many it requeues, lets time out, touches before it finishes them.
     pub requeue: u64,
+    /// For how long it puts off what it requeues, at most.
+    pub delay: Duration,
     /// See `requeue`.
     pub forget: u64,
     /// See `requeue`.
@@ -70,7 +76,6 @@ pub struct Signals {
 /// A client without an answer for so long makes a new connection.
 const PATIENCE: Duration = Duration::from_secs(90);
 const RECONNECT: Duration = Duration::from_millis(500);
-const BODY_FILLER: usize = 600;
 
 impl Signals {
     /// Consumers finish everything from now on.
@@ -170,7 +175,7 @@ impl ProducerTask {
     async fn publish_one(&mut self, producer: &mut Producer) -> io::Result<()> {
         let count = if self.one_in(self.plan.batch_one_in) { 2 + self.random.below(20) as usize } else { 1 };
         let delay = match count == 1 && self.one_in(self.plan.defer_one_in) {
-            true => Duration::from_millis(1 + self.random.below(3000)),
+            true => Duration::from_millis(1 + self.random.below(self.plan.defer.as_millis() as u64)),
             false => Duration::ZERO,
         };
         let bodies: Vec<Bytes> = (0..count).map(|_| self.body()).collect();
@@ -222,7 +227,7 @@ impl ProducerTask {
     fn body(&mut self) -> Bytes {
         let mut body = format!("{}/{}/{}/", self.plan.topic, self.number, self.sent);
         self.sent += 1;
-        let filler = self.random.below(BODY_FILLER as u64);
+        let filler = self.random.below(self.plan.filler);
         body.extend((0..filler).map(|_| char::from(b'a' + self.random.below(26) as u8)));
         Bytes::from(body)
     }
@@ -334,12 +339,13 @@ impl ConsumerTask {
 
     /// Finishes a message, or not.
     fn end(&mut self, consumer: &mut Consumer, delivery: usize, message: &Message) {
-        let ConsumerPlan { requeue, forget, touch, .. } = self.plan;
+        let ConsumerPlan { requeue, delay, forget, touch, .. } = self.plan;
         let draw = if self.calm() { u64::MAX } else { self.random.below(100) };
         let fate = if draw < requeue {
-            consumer.requeue(message.id, Duration::from_millis(self.random.below(3) * self.random.below(1000)));
+            let delay = Duration::from_millis(self.random.below(3) * self.random.below(delay.as_millis() as u64 / 2));
+            consumer.requeue(message.id, delay);
             self.sim.count("requeues", 1);
-            Fate::Requeued(Instant::now())
+            Fate::Requeued(Instant::now(), delay)
         } else if draw < requeue + forget {
             self.sim.count("forgotten", 1);
             Fate::Left

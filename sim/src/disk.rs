@@ -9,8 +9,10 @@
 //! - power that is lost ([`SimDisk::power_off`], [`SimDisk::cut_after`]): of each file, what no fsync has covered is gone,
 //!   there, or there in any sectors, with an old length or the new one; of what was created, renamed and removed in a
 //!   directory since its fsync, what came first took effect, up to any point, or any of it did;
-//! - an operation that fails, having done nothing or a part; a full disk, which refuses what would make it larger after
-//!   a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - an operation that fails, having done nothing, a part or all of it; a full disk, which refuses what would make it larger
+//!   after a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - failures that are not the medium's fault, for however long: too many open files. Nothing is lost with them, and what
+//!   cannot be used for now can be later;
 //! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring them
 //!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
 //!   it.
@@ -36,6 +38,15 @@ use std::ops::{Range, RangeInclusive};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// What several operations do in a row, and a crash may fall into; it is counted under this name.
+pub const IN_A_ROLL: &str = "crashes_in_a_roll";
+/// See [`IN_A_ROLL`].
+pub const IN_A_CHECKPOINT: &str = "crashes_in_a_checkpoint";
+/// See [`IN_A_ROLL`].
+pub const IN_A_REMOVAL: &str = "crashes_in_a_removal";
+/// See [`IN_A_ROLL`].
+pub const IN_A_DELETION: &str = "crashes_in_a_deletion";
+
 /// A node's disk; clones are the same disk.
 #[derive(Clone)]
 pub struct SimDisk(Arc<Shared>);
@@ -59,8 +70,12 @@ pub struct Faults {
     pub fail_one_in: u64,
     /// One in so many fsyncs of files fails; 0 is none.
     pub fail_syncs_one_in: u64,
-    /// One in so many reads fails; 0 is none.
+    /// One in so many reads and lists fails; 0 is none.
     pub fail_reads_one_in: u64,
+    /// What fails is not the medium's fault, and has done nothing.
+    pub of_others: bool,
+    /// How all names begin that these failures concern.
+    pub within: &'static str,
     /// Bytes that all files together have room for.
     pub capacity: u64,
 }
@@ -74,6 +89,8 @@ impl Default for Faults {
             fail_one_in: 0,
             fail_syncs_one_in: 0,
             fail_reads_one_in: 0,
+            of_others: false,
+            within: "",
             capacity: u64::MAX,
         }
     }
@@ -100,6 +117,18 @@ impl SimDisk {
         self.state().failed
     }
 
+    /// Nothing has ever failed, and nothing takes long.
+    pub(crate) fn is_sound(&self) -> bool {
+        let state = self.state();
+        state.failed == 0 && state.faults.slow_one_in == 0
+    }
+
+    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found may not be all there is, or not
+    /// be safe.
+    pub(crate) fn unsure(&self) -> u64 {
+        self.state().unsure
+    }
+
     /// The bytes of all files.
     pub fn used(&self) -> u64 {
         self.state().tree.used()
@@ -115,6 +144,12 @@ impl SimDisk {
         self.state().tree.list(directory).unwrap_or_default()
     }
 
+    /// What processes would read; nothing if there is no such file.
+    pub(crate) fn read(&self, file: &str, offset: u64, length: usize) -> Vec<u8> {
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.state().tree.file(file).and_then(|file| file.read(offset, length)).unwrap_or_default()
+    }
+
     /// Nothing happens any more after so many operations from now on; returns when it is so far. The caller then cuts the
     /// power.
     pub async fn cut_after(&self, operations: u64) {
@@ -122,6 +157,17 @@ impl SimDisk {
             let state = &mut *self.state();
             state.cut = Some(state.done + operations);
         }
+        self.darkness().await;
+    }
+
+    /// Nothing happens any more so many operations after one of these has begun; returns when it is so far. The caller then
+    /// cuts the power.
+    pub async fn cut_in(&self, stage: &'static str, operations: u64) {
+        self.state().aim = Some((stage, operations));
+        self.darkness().await;
+    }
+
+    async fn darkness(&self) {
         loop {
             self.0.dark.notified().await;
             if self.state().is_dark() {
@@ -144,6 +190,12 @@ impl SimDisk {
         let damage = state.tree.power_off(&mut state.random);
         (self.0.count)("torn_files", damage.torn);
         (self.0.count)("undone_directory_changes", damage.undone);
+    }
+
+    /// The process has ended in order, and the power goes after that: no crash has fallen into anything.
+    pub(crate) fn end(&self) {
+        self.state().unsettled.clear();
+        self.power_off();
     }
 
     /// Flips a bit on the medium, in one of the files whose names end so; tells where.

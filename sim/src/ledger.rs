@@ -9,6 +9,7 @@ use madsim::time::Instant;
 use nsq_core::message::MessageId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 /// The ledger of one run; clones are the same ledger.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +34,17 @@ pub struct Entries {
     pub abandoned: BTreeSet<String>,
     /// Nsqds whose topics are durable.
     pub durable: BTreeSet<String>,
+    /// How each life of an nsqd ended.
+    pub deaths: BTreeMap<(String, u64), Death>,
+}
+
+/// The end of a life.
+#[derive(Clone, Copy, Debug)]
+pub struct Death {
+    /// When it was, or when it was told to end.
+    pub at: Instant,
+    /// It was told to end, and could write everything.
+    pub in_order: bool,
 }
 
 /// An nsqd, a topic, a channel; the channel is empty for what its topic has not given to channels.
@@ -109,8 +121,8 @@ pub enum Fate {
     Left,
     /// FIN was sent.
     Finished(Instant),
-    /// REQ was sent.
-    Requeued(Instant),
+    /// REQ was sent, with that delay.
+    Requeued(Instant, Duration),
 }
 
 /// An operator dropped messages: what was there when it was asked for, and what came until it was done, may be lost.

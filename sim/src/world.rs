@@ -3,9 +3,9 @@
 //! Two phases. First faults, which the scenario brings, and safety: a watcher checks every invariant of every topic all the
 //! time. Then healing and liveness: everything drains within a bound, and the ledger is held against the promises.
 
-use crate::checks;
+use crate::checks::{self, lives};
 use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
-use crate::cluster::{Cluster, Keeping, Nsqd};
+use crate::cluster::{Cluster, Keeping, Nsqd, Risk};
 use crate::disk::Faults;
 use crate::runner::Sim;
 use madsim::task::NodeId;
@@ -69,9 +69,11 @@ impl Plan {
             producer: ProducerPlan {
                 topic: String::new(),
                 messages: 60 + random.below(120) as usize,
+                filler: 600,
                 pause: Duration::from_millis(1 + random.below(200)),
                 batch_one_in: random.below(8),
                 defer_one_in: random.below(8),
+                defer: Duration::from_secs(3),
             },
             consumer: ConsumerPlan {
                 topic: String::new(),
@@ -80,6 +82,7 @@ impl Plan {
                 msg_timeout: Duration::from_millis(1000 + random.below(3000)),
                 work: Duration::from_millis(random.below(300)),
                 requeue: random.below(15),
+                delay: Duration::from_secs(2),
                 forget: random.below(10),
                 touch: random.below(20),
                 die_one_in: 0,
@@ -110,7 +113,7 @@ impl World {
         let nsqd = cluster.nsqd("nsqd", plan.keeping.config());
         let mut world = Self { sim, cluster, nsqd, clients: Vec::new(), random, plan, signals: Signals::default() };
         world.populate().await;
-        world.sim.net().spawn(world.clients[0], watch(world.nsqd.clone()));
+        world.sim.net().spawn(world.clients[0], watch(world.cluster.clone(), world.nsqd.clone()));
         world
     }
 
@@ -144,6 +147,11 @@ impl World {
     /// Whether a producer is still at work.
     pub fn producing(&self) -> bool {
         self.signals.producing()
+    }
+
+    /// The bytes of all messages that were sent.
+    pub fn published(&self) -> u64 {
+        self.cluster.ledger.open().published.keys().map(|body| body.len() as u64).sum()
     }
 
     /// A time drawn from the seed.
@@ -203,6 +211,15 @@ impl World {
         checks::credit_is_kept(&entries, |_| self.plan.consumer.rdy, self.plan.consumer.msg_timeout / 2);
         checks::never_early(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
         checks::pauses_are_kept(&entries, 2 * LATENCY);
+        lives::delays_are_kept(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
+    }
+
+    /// What only holds where no operation of the disk has failed, and no packet is late.
+    pub fn check_lives(&self) {
+        let entries = self.cluster.ledger.open();
+        self.sim.count("attempts_gone_on", lives::attempts_go_on(&entries));
+        let kept = lives::delays_are_kept(&entries, self.plan.consumer.msg_timeout, 2 * LATENCY);
+        self.sim.count("delays_kept", kept);
     }
 }
 
@@ -215,10 +232,15 @@ async fn within(bound: Duration, amiss: impl Fn() -> Option<String>) {
     }
 }
 
-/// Looks at every topic again and again: all invariants hold, and no timer is forgotten.
-async fn watch(nsqd: Nsqd) {
-    loop {
+/// Looks at every topic again and again: all invariants hold, no timer is forgotten, and now and then: a crash would not take
+/// more than it may.
+async fn watch(cluster: Cluster, nsqd: Nsqd) {
+    let mut risk = Risk::default();
+    for look in 0u64.. {
         nsqd.check();
+        if look.is_multiple_of(10) {
+            risk.look(&cluster, &nsqd);
+        }
         sleep(WATCH).await;
     }
 }

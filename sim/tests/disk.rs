@@ -11,6 +11,8 @@ use nsq_core::random::Random;
 use nsq_core::storage::record::{DEFERRED_EXTRA, HEADER};
 use nsq_core::storage::segment::REGION_HEAD;
 use nsq_sim::checks;
+use nsq_sim::cluster::Found;
+use nsq_sim::disk::{IN_A_CHECKPOINT, IN_A_DELETION, IN_A_REMOVAL, IN_A_ROLL};
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::world::{LATENCY, Plan, World};
 use std::ops::Range;
@@ -19,6 +21,9 @@ use std::time::Duration;
 const SEEDS: Range<u64> = 0..25;
 /// A disk that works again has been tried by then.
 const PROBED: Duration = millis(2500);
+
+/// The most that a chunk, or a segment that has to be small, is long.
+const CHUNK: u64 = 256 << 10;
 
 const fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
@@ -34,46 +39,65 @@ fn overflowing(plan: &mut Plan, random: &mut Random) {
 #[test]
 fn processes_are_killed() {
     sweep("processes_are_killed", SEEDS, async |sim: Sim| {
+        sim.require(&["attempts_gone_on", "delays_kept"]);
         sim.require(&["kills", "torn_writes", "messages_in_memory_only", "messages_found", "segment_reads"]);
-        let mut world = World::start(sim, |_, _| {}).await;
+        sim.require(&["kills_while_starting", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
+        let mut world = World::start(sim, |plan, _| plan.consumer.delay = millis(10_000)).await;
         for _ in 0..3 + world.random.below(4) {
             sleep(world.up_to(millis(1500))).await;
-            world.cluster.crash(&world.nsqd, false);
+            crash_often(&mut world, 50, false).await;
             sleep(world.up_to(millis(1000))).await;
             world.restart().await;
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 
 #[test]
 fn power_goes_between_any_two_operations() {
     sweep("power_goes_between_any_two_operations", SEEDS, async |sim: Sim| {
-        sim.require(&["cuts", "cuts_while_starting", "torn_files", "undone_directory_changes", "messages_unsynced"]);
-        let mut world = World::start(sim, |_, _| {}).await;
+        sim.require(&["attempts_gone_on", "delays_kept", "unsynced_for_a_while"]);
+        sim.require(&[
+            "cuts",
+            "power_offs_while_starting",
+            "torn_files",
+            "undone_directory_changes",
+            "messages_unsynced",
+        ]);
+        sim.require(&["crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
+        let mut world = World::start(sim, |plan, _| plan.consumer.delay = millis(10_000)).await;
         for _ in 0..3 + world.random.below(4) {
-            lose_power(&mut world, 150).await;
+            crash_often(&mut world, 150, true).await;
             world.restart().await;
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 
-/// Cuts the power within so many operations of the disk, and perhaps again and again while nsqd starts. It is not started.
-async fn lose_power(world: &mut World, within: u64) {
-    cut(world, within).await;
+/// A crash within so many operations of the disk, or in the next roll of a segment and its like; and perhaps more while nsqd
+/// starts. It is not started.
+async fn crash_often(world: &mut World, within: u64, power_off: bool) {
+    crash_within(world, within, power_off).await;
     while world.random.below(2) == 0 {
         world.cluster.restart(&world.nsqd);
-        cut(world, 30).await;
+        crash_within(world, 30, power_off).await;
     }
 }
 
-async fn cut(world: &mut World, within: u64) {
-    let operations = world.random.below(within);
-    let cut = timeout(millis(3000), world.nsqd.disk.cut_after(operations)).await.is_ok();
-    let starts = world.nsqd.broker().is_none();
-    world.sim.count(if starts { "cuts_while_starting" } else { "cuts" }, u64::from(cut));
-    world.cluster.crash(&world.nsqd, true);
+async fn crash_within(world: &mut World, operations: u64, power_off: bool) {
+    let operations = world.random.below(operations);
+    match [IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL].get(world.random.below(6) as usize) {
+        Some(stage) => crash_when(world, world.nsqd.disk.cut_in(stage, operations % 4), power_off).await,
+        None => crash_when(world, world.nsqd.disk.cut_after(operations), power_off).await,
+    }
+}
+
+async fn crash_when(world: &World, disk_is_dark: impl Future<Output = ()>, power_off: bool) {
+    let cut = timeout(millis(3000), disk_is_dark).await.is_ok();
+    world.sim.count("cuts", u64::from(cut));
+    world.cluster.crash(&world.nsqd, power_off);
     sleep(millis(100)).await;
 }
 
@@ -81,6 +105,7 @@ async fn cut(world: &mut World, within: u64) {
 fn files_roll_and_go_under_power_cuts() {
     sweep("files_roll_and_go_under_power_cuts", SEEDS, async |sim: Sim| {
         sim.require(&["cuts", "segments_removed", "topics_deleted", "channels_deleted", "emptied"]);
+        sim.require(&["crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL, IN_A_DELETION]);
         let mut world = World::start(sim, overflowing).await;
         for _ in 0..4 {
             sleep(world.up_to(millis(600))).await;
@@ -93,18 +118,25 @@ fn files_roll_and_go_under_power_cuts() {
                 _ => (Some(&*channel), false, "emptied"),
             };
             world.sim.count(what, 1);
-            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let (cluster, nsqd, within) = (world.cluster.clone(), world.nsqd.clone(), world.random.below(4));
             let power = async {
-                lose_power(&mut world, 40).await;
+                match what {
+                    "topics_deleted" => crash_when(&world, world.nsqd.disk.cut_in(IN_A_DELETION, within), true).await,
+                    _ => crash_often(&mut world, 40, true).await,
+                }
                 world.restart().await;
             };
             nsq_sim_rt::join!(cluster.drop(&nsqd, &topic, channel, delete), power);
-            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
-            world.cluster.create(&world.nsqd, &topic, &names).await;
+            recreate(&world, &topic, &channels).await;
         }
         world.finish().await;
         checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
     });
+}
+
+async fn recreate(world: &World, topic: &str, channels: &[String]) {
+    let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+    world.cluster.create(&world.nsqd, topic, &names).await;
 }
 
 #[test]
@@ -122,8 +154,7 @@ fn deleted_topics_stay_deleted() {
             world.restart().await;
             let is_there = world.nsqd.directory().is_some_and(|all| all.contains(&(topic.clone(), None)));
             assert!(!is_there, "{topic} was deleted, and is back");
-            let names: Vec<&str> = channels.iter().map(String::as_str).collect();
-            world.cluster.create(&world.nsqd, &topic, &names).await;
+            recreate(&world, &topic, &channels).await;
             net.heal_all();
         }
         world.finish().await;
@@ -134,7 +165,7 @@ fn deleted_topics_stay_deleted() {
 #[test]
 fn clean_ends_lose_nothing() {
     sweep("clean_ends_lose_nothing", SEEDS, async |sim: Sim| {
-        sim.require(&["clean_ends", "messages_found", "attempts_gone_on"]);
+        sim.require(&["clean_ends", "messages_found", "attempts_gone_on", "delays_kept"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..3 {
             sleep(world.up_to(millis(2000))).await;
@@ -143,8 +174,7 @@ fn clean_ends_lose_nothing() {
         }
         assert!(world.cluster.ledger.open().excused.is_empty(), "a clean end excuses nothing");
         world.finish().await;
-        let gone_on = checks::attempts_go_on(&world.cluster.ledger.open());
-        world.sim.count("attempts_gone_on", gone_on);
+        world.check_lives();
     });
 }
 
@@ -215,7 +245,8 @@ fn take_room(world: &World, room: u64) {
 #[test]
 fn operations_fail_now_and_then() {
     sweep("operations_fail_now_and_then", SEEDS, async |sim: Sim| {
-        sim.require(&["failed_operations", "slow_fsyncs", "kills", "power_offs", "refused_by_the_disk"]);
+        sim.require(&["failed_operations", "failed_and_done", "slow_fsyncs", "kills", "power_offs", "topics_deleted"]);
+        sim.require(&["refused_by_the_disk", "crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, overflowing).await;
         for round in 0..3 {
             let (writes, reads) = (5 + world.random.below(60), 5 + world.random.below(60));
@@ -223,17 +254,90 @@ fn operations_fail_now_and_then() {
                 (faults.fail_one_in, faults.fail_reads_one_in) = (writes, reads);
                 (faults.slow_one_in, faults.slow) = (20, millis(2000));
             });
-            sleep(world.up_to(millis(4000))).await;
-            if round == 2 {
-                // What failed now is made good without a new start.
-                break;
+            let deleted = Some(world.any_topic()).filter(|_| world.random.below(2) == 0);
+            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let deletion = async {
+                if let Some((topic, _)) = &deleted {
+                    cluster.drop(&nsqd, topic, None, true).await;
+                }
+            };
+            let end = async {
+                sleep(world.up_to(millis(4000))).await;
+                // What fails in the last round is made good without a new start.
+                if round < 2 {
+                    let power_off = world.random.below(2) == 0;
+                    crash_within(&mut world, 60, power_off).await;
+                    world.nsqd.disk.configure(|faults| *faults = Default::default());
+                    world.restart().await;
+                }
+            };
+            nsq_sim_rt::join!(deletion, end);
+            if let Some((topic, channels)) = deleted {
+                world.sim.count("topics_deleted", 1);
+                recreate(&world, &topic, &channels).await;
             }
-            let power_off = world.random.below(2) == 0;
-            world.cluster.crash(&world.nsqd, power_off);
-            world.nsqd.disk.configure(|faults| *faults = Default::default());
-            world.restart().await;
         }
         world.finish().await;
+        checks::dropped_stays_dropped(&world.cluster.ledger.open(), 2 * LATENCY);
+    });
+}
+
+/// A start refuses nothing but to serve: what it cannot read, or make safe, is there for a later one.
+#[test]
+fn starts_meet_failures() {
+    // Most failures are in nobody's way.
+    sweep("starts_meet_failures", 0..100, async |sim: Sim| {
+        sim.require(&["refused_starts", "topics_left_alone", "failed_and_done", "dropped_pages", "slow_fsyncs"]);
+        sim.require(&["kills_while_starting", "power_offs_while_starting", "full_disks", "messages_found"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            overflowing(plan, random);
+            plan.producer.messages += 100;
+        });
+        let mut world = world.await;
+        // The directories' numbers are not those that new ones would get.
+        let (topic, channels) = world.any_topic();
+        world.cluster.drop(&world.nsqd, &topic, None, true).await;
+        recreate(&world, &topic, &channels).await;
+        for _ in 0..3 {
+            sleep(world.up_to(millis(1500))).await;
+            crash(&mut world);
+            for _ in 0..1 + world.random.below(3) {
+                trouble(&mut world);
+                world.cluster.restart(&world.nsqd);
+                let long = [100, 4000][world.random.below(2) as usize];
+                sleep(world.up_to(millis(long))).await;
+                crash(&mut world);
+            }
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+            assert_eq!(world.nsqd.health(), Ok(()), "the disk is sound");
+        }
+        world.finish().await;
+        sim.count("topics_left_alone", sim.errors("the messages in there are not used") as u64);
+        assert_eq!(sim.errors("set aside"), 0, "nothing is wrong with any file");
+    });
+}
+
+fn crash(world: &mut World) {
+    let power_off = world.random.below(2) == 0;
+    world.cluster.crash(&world.nsqd, power_off);
+}
+
+/// Something is wrong with the disk: its medium fails now and then, or this process may not use all of it, and perhaps it is
+/// full or slow.
+fn trouble(world: &mut World) {
+    let one_in = |random: &mut Random| [0, 1 + random.below(3), 5 + random.below(30)][random.below(3) as usize];
+    let [writes, syncs, reads] = [(); 3].map(|()| one_in(&mut world.random));
+    let [of_others, is_full, is_slow] = [2, 3, 3].map(|one_in| world.random.below(one_in) == 0);
+    let reads = if of_others && world.random.below(2) == 0 { 1 } else { reads };
+    let within = ["", "topics", "topics/", "topics/t0"][world.random.below(4) as usize];
+    let room = world.random.below(4000);
+    world.sim.count("full_disks", is_full.into());
+    let capacity = if is_full { world.nsqd.disk.used() + room } else { u64::MAX };
+    world.nsqd.disk.configure(|faults| {
+        (faults.fail_one_in, faults.fail_syncs_one_in, faults.fail_reads_one_in) = (writes, syncs, reads);
+        (faults.of_others, faults.within) = (of_others, within);
+        (faults.capacity, faults.slow_one_in, faults.slow) = (capacity, 3 * u64::from(is_slow), millis(2000));
     });
 }
 
@@ -251,7 +355,7 @@ fn fsyncs_fail_and_power_goes() {
             let one_in = 1 + world.random.below(6);
             world.nsqd.disk.configure(|faults| faults.fail_syncs_one_in = one_in);
             sleep(world.up_to(millis(500))).await;
-            cut(&mut world, 60).await;
+            crash_within(&mut world, 60, true).await;
             world.nsqd.disk.configure(|faults| *faults = Default::default());
             world.restart().await;
         }
@@ -285,7 +389,7 @@ fn fsyncs_fail_and_a_kill_hides_it() {
 #[test]
 fn deferred_messages_keep_their_time() {
     sweep("deferred_messages_keep_their_time", SEEDS, async |sim: Sim| {
-        sim.require(&["kills", "power_offs", "clean_ends", "clock_steps", "deferred"]);
+        sim.require(&["kills", "power_offs", "clean_ends", "clock_steps", "deferred", "delays_kept"]);
         let world = World::start(sim, |plan, random| {
             plan.producer.defer_one_in = 1 + random.below(2);
             plan.producer.batch_one_in = 0;
@@ -308,6 +412,7 @@ fn deferred_messages_keep_their_time() {
         world.finish().await;
         if !forward {
             checks::never_early(&world.cluster.ledger.open(), world.plan.consumer.msg_timeout, 2 * LATENCY);
+            world.check_lives();
         }
     });
 }
@@ -459,22 +564,102 @@ fn flipped_bits_in_journals_lose_nothing() {
 #[test]
 fn a_second_start_finds_the_same() {
     sweep("a_second_start_finds_the_same", SEEDS, async |sim: Sim| {
-        sim.require(&["messages_found"]);
+        sim.require(&["messages_found", "attempts_found", "deferrals_found"]);
         let mut world = World::start(sim, overflowing).await;
+        // What a power cut has torn is counted until it is read.
+        let mut is_torn = false;
         for _ in 0..3 {
             sleep(world.up_to(millis(1500))).await;
             let net = world.sim.net().clone();
             net.partition(&world.clients, &[world.nsqd.machine.node]);
             let power_off = world.random.below(2) == 0;
             world.cluster.crash(&world.nsqd, power_off);
+            is_torn |= power_off;
+            let first = world.nsqd.found();
             world.restart().await;
-            let first = world.nsqd.queued();
+            let queued = world.nsqd.queued();
+            for (place, count) in &queued {
+                let found = first.get(place).map_or(0, Vec::len) as u64;
+                assert!(
+                    *count == found || *count > found && is_torn,
+                    "{count} in {place:?}, of which {found} are there"
+                );
+            }
             sleep(world.up_to(millis(100))).await;
             world.cluster.crash(&world.nsqd, power_off);
+            assert_eq!(world.nsqd.found(), due_by_now(&world, first), "nothing has happened since");
             world.restart().await;
-            assert_eq!(world.nsqd.queued(), first, "nothing has happened since");
+            assert_eq!(world.nsqd.queued(), queued, "nothing has happened since");
             net.heal_all();
         }
+        world.finish().await;
+    });
+}
+
+/// What was found, with deferrals that have ended.
+fn due_by_now(world: &World, mut found: Found) -> Found {
+    let now = world.nsqd.machine.elapsed();
+    for (_, attempts, due) in found.values_mut().flatten() {
+        *due = due.filter(|due| *due > now);
+        world.sim.count("attempts_found", (*attempts).into());
+        world.sim.count("deferrals_found", due.is_some().into());
+    }
+    found.values_mut().for_each(|messages| messages.sort_unstable());
+    found
+}
+
+/// The answer to a pause waits for `nsqd.dat`, so whatever happens then, what is paused stays paused.
+#[test]
+fn pauses_outlive_processes() {
+    sweep("pauses_outlive_processes", SEEDS, async |sim: Sim| {
+        sim.require(&["channel_pauses", "topic_pauses", "kills", "power_offs", "clean_ends", "messages_found"]);
+        let mut world = World::start(sim, |_, _| {}).await;
+        while world.producing() {
+            sleep(world.up_to(millis(500))).await;
+            let (topic, channels) = world.any_topic();
+            let channel = channels.get(world.random.below(channels.len() as u64 + 1) as usize).cloned();
+            let span = world.up_to(millis(3000));
+            let (cluster, nsqd) = (world.cluster.clone(), world.nsqd.clone());
+            let end = async {
+                sleep(world.up_to(span)).await;
+                match world.random.below(3) {
+                    0 => world.cluster.end(&world.nsqd).await,
+                    way => world.cluster.crash(&world.nsqd, way == 1),
+                }
+                world.restart().await;
+            };
+            nsq_sim_rt::join!(cluster.pause(&nsqd, &topic, channel.as_deref(), span), end);
+        }
+        world.finish().await;
+        checks::pauses_are_kept(&world.cluster.ledger.open(), 2 * LATENCY);
+    });
+}
+
+/// What little is needed of a segment is carried out of it, and the segment goes.
+#[test]
+fn stragglers_do_not_keep_files() {
+    sweep("stragglers_do_not_keep_files", SEEDS, async |sim: Sim| {
+        sim.require(&["stragglers", "most_is_gone", "segments_made"]);
+        let world = World::start(sim.clone(), |plan, random| {
+            plan.keeping.mem_queue_size = 2 * random.below(2);
+            plan.keeping.max_bytes_per_file = 16 << 10;
+            plan.topics.truncate(1);
+            (plan.producer.messages, plan.producer.pause, plan.producer.filler) = (800, millis(10), 10_000);
+            (plan.producer.defer_one_in, plan.producer.defer) = (50, millis(100_000));
+            (plan.consumer.work, plan.consumer.forget) = (millis(5), 0);
+        });
+        let world = world.await;
+        while world.producing() {
+            sleep(millis(100)).await;
+        }
+        sleep(millis(10_000)).await;
+        let needed: u64 = world.nsqd.found().values().flatten().map(|(body, ..)| body.len() as u64).sum();
+        let (files, made) = (world.nsqd.segments(), world.published());
+        sim.count("stragglers", world.nsqd.queued().values().sum());
+        sim.count("most_is_gone", (made > files.iter().sum::<u64>() * 3).into());
+        // Segments of which a quarter is needed stay, and the last ones, which nothing has been added to yet, or was just now.
+        let most = 4 * needed + 3 * CHUNK;
+        assert!(files.iter().sum::<u64>() <= most, "{files:?} are left of {made} bytes, of which {needed} are needed");
         world.finish().await;
     });
 }

@@ -277,3 +277,30 @@ fn an_operation_goes_on_if_nobody_waits_for_it() {
         assert_eq!(simulated.files(), [("f".to_owned(), 0)]);
     });
 }
+
+#[test]
+fn what_fails_is_done_or_not_and_reads_fail_less_often_than_a_start_tries() {
+    let name = "what_fails_is_done_or_not_and_reads_fail_less_often_than_a_start_tries";
+    sweep(name, 0..20, async |sim: Sim| {
+        sim.require(&["done", "not_done"]);
+        let disk = SimDisk::new(sim.seed(), |_, _| {});
+        disk.configure(|faults| faults.fail_one_in = 1);
+        seen(disk.run(create("f")).await).expect_err("it fails");
+        sim.count(if disk.files().is_empty() { "not_done" } else { "done" }, 1);
+        disk.configure(|faults| faults.of_others = true);
+        seen(disk.run(create("g")).await).expect_err("it fails");
+        assert!(disk.files().iter().all(|(name, _)| name != "g"), "whoever may not do it has done nothing");
+        disk.configure(|faults| *faults = Default::default());
+        seen(disk.run(create("f")).await).expect("it works");
+        disk.configure(|faults| faults.fail_reads_one_in = 1);
+        let mut tries = 1;
+        while disk.run(Op::Read("f".into(), 0, 1)).await.is_err() {
+            tries += 1;
+        }
+        assert_eq!(tries, 4);
+        disk.configure(|faults| faults.of_others = true);
+        for _ in 0..10 {
+            seen(disk.run(list("")).await).expect_err("that may last");
+        }
+    });
+}

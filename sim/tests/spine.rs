@@ -4,6 +4,7 @@
 #![cfg(madsim)]
 
 use madsim::time::sleep;
+use nsq_sim::cluster::OVERFLOWS;
 use nsq_sim::runner::{Sim, sweep};
 use nsq_sim::world::World;
 use std::ops::Range;
@@ -15,6 +16,7 @@ const SEEDS: Range<u64> = 0..25;
 fn consumers_die() {
     sweep("consumers_die", SEEDS, async |sim: Sim| {
         sim.require(&["consumers_died", "forgotten", "touches"]);
+        sim.require(&OVERFLOWS);
         let world = World::start(sim, |plan, random| plan.consumer.die_one_in = 5 + random.below(20)).await;
         world.finish().await;
         world.check_timing();
@@ -25,6 +27,8 @@ fn consumers_die() {
 fn nsqd_crashes() {
     sweep("nsqd_crashes", SEEDS, async |sim: Sim| {
         sim.require(&["kills", "power_offs", "messages_unsynced", "messages_in_memory_only", "refused_or_unknown"]);
+        sim.require(&OVERFLOWS);
+        sim.require(&["unsynced_for_a_while", "attempts_gone_on"]);
         let mut world = World::start(sim, |_, _| {}).await;
         for _ in 0..2 + world.random.below(4) {
             sleep(world.up_to(Duration::from_secs(6))).await;
@@ -34,6 +38,7 @@ fn nsqd_crashes() {
             world.cluster.restart(&world.nsqd);
         }
         world.finish().await;
+        world.check_lives();
     });
 }
 
@@ -41,6 +46,7 @@ fn nsqd_crashes() {
 fn partitions() {
     sweep("partitions", SEEDS, async |sim: Sim| {
         sim.require(&["partitions", "one_way_cuts", "holds", "net_stalls"]);
+        sim.require(&OVERFLOWS);
         let mut world = World::start(sim, |_, _| {}).await;
         let loss = world.random.below(4) as f64 / 100.0;
         world.sim.net().all_links().loss(loss);
@@ -77,6 +83,7 @@ fn partitions() {
 fn slow_consumers() {
     sweep("slow_consumers", SEEDS, async |sim: Sim| {
         sim.require(&["stalls", "late_answers"]);
+        sim.require(&OVERFLOWS);
         let world = World::start(sim, |plan, random| {
             plan.consumer.stall_one_in = 10 + random.below(40);
             plan.consumer.rdy = 1 + random.below(2500) as u32;
@@ -94,6 +101,7 @@ fn slow_consumers() {
 fn operators_at_work() {
     sweep("operators_at_work", SEEDS, async |sim: Sim| {
         sim.require(&["channel_pauses", "topic_pauses", "operations", "clock_steps"]);
+        sim.require(&OVERFLOWS);
         let mut world = World::start(sim, |_, _| {}).await;
         while world.producing() {
             sleep(world.up_to(Duration::from_secs(2))).await;

@@ -1,11 +1,12 @@
 //! A topic looked at as a whole: what it holds, what of that would be lost now, and its invariants, which tests and the
 //! simulator check after each step.
 
-use super::log::{Loc, Step};
+use super::disk::Loaded;
+use super::log::{Chunk, Loc, Step};
 use super::{Counters, Topic};
 use crate::name::ChannelName;
+use crate::time::Instant;
 use alloc::collections::{BTreeMap, BTreeSet};
-#[cfg(test)]
 use alloc::vec::Vec;
 
 impl Topic {
@@ -40,6 +41,11 @@ impl Topic {
             unsaved.extend(is_lost.then_some(loc));
         });
         unsaved.len()
+    }
+
+    /// Whether stragglers were copied out of segments, and the journal does not say so yet.
+    pub fn is_carrying(&self) -> bool {
+        self.store.as_ref().is_some_and(|store| store.carry.copies() > 0)
     }
 
     fn is_at_risk(&self, loc: Loc, power_off: bool) -> bool {
@@ -160,44 +166,6 @@ impl Topic {
         self.store.as_ref().is_none_or(|store| store.is_settled() && !self.wants_flush())
     }
 
-    /// Reads all chunks that are not at hand.
-    pub(super) fn load_all(&mut self, read: impl Fn(u32, u64, usize, u64) -> super::disk::Loaded) {
-        let missing = self.log.chunks().filter(|chunk| !chunk.is_at_hand());
-        let missing: Vec<_> = missing.filter_map(super::log::Chunk::region).collect();
-        for region in missing {
-            let segment = self.log.chunk(region.chunk).and_then(|chunk| chunk.segment()).expect("it is on disk");
-            let loaded = read(segment, region.records_at(), region.used as usize, region.first_seq);
-            self.log.load(region.chunk, loaded.bytes, loaded.damage);
-        }
-    }
-
-    /// Everything that is not done and can be read, with how often it was handed out: what is not given to channels yet
-    /// without a name.
-    pub(super) fn outstanding(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8], u16)) {
-        let mut give = |name: Option<&ChannelName>, loc, attempts| {
-            if let Ok(payload) = self.log.payload(loc) {
-                each(name, payload, attempts);
-            }
-        };
-        let mut cursor = self.fan;
-        let mut left = self.backlog;
-        while left > 0 {
-            match self.log.advance(&mut cursor) {
-                Step::Record(loc) => {
-                    give(None, loc, 0);
-                    left -= 1;
-                }
-                Step::Lost(count) => left -= left.min(count.into()),
-                Step::Missing(_) => left -= left.min(self.log.pass_chunk(&mut cursor)),
-            }
-        }
-        self.backlog_deferred.iter().for_each(|&(loc, _)| give(None, loc, 0));
-        for (_, channel) in &self.channels {
-            channel.each_fresh(&self.log, |loc| give(Some(&channel.name), loc, 0));
-            channel.each_out(|loc, attempts, _| give(Some(&channel.name), loc, attempts));
-        }
-    }
-
     /// Makes the same ids once more.
     pub(super) fn repeat_ids(&mut self) {
         self.ids = crate::message::IdMaker::new(self.options.node_id);
@@ -206,5 +174,46 @@ impl Topic {
     /// So many chunks came and went.
     pub(super) const fn skip_chunks(&mut self, count: u64) {
         self.log.skip_numbers(count);
+    }
+}
+
+/// For a topic that nobody uses: what its files hold.
+impl Topic {
+    /// Reads all chunks that are not at hand.
+    pub fn load_all(&mut self, read: impl Fn(u32, u64, usize, u64) -> Loaded) {
+        let missing = self.log.chunks().filter(|chunk| !chunk.is_at_hand());
+        let missing: Vec<_> = missing.filter_map(Chunk::region).collect();
+        for region in missing {
+            let segment = self.log.chunk(region.chunk).and_then(|chunk| chunk.segment()).expect("it is on disk");
+            let loaded = read(segment, region.records_at(), region.used as usize, region.first_seq);
+            self.log.load(region.chunk, loaded.bytes, loaded.damage);
+        }
+    }
+
+    /// Everything that is not done and can be read, with how often it was handed out and until when it is deferred: what is
+    /// not given to channels yet without a name.
+    pub fn outstanding(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8], u16, Option<Instant>)) {
+        let mut give = |name: Option<&ChannelName>, loc, attempts, due| {
+            if let Ok(payload) = self.log.payload(loc) {
+                each(name, payload, attempts, due);
+            }
+        };
+        let mut cursor = self.fan;
+        let mut left = self.backlog;
+        while left > 0 {
+            match self.log.advance(&mut cursor) {
+                Step::Record(loc) => {
+                    give(None, loc, 0, None);
+                    left -= 1;
+                }
+                Step::Lost(count) => left -= left.min(count.into()),
+                Step::Missing(_) => left -= left.min(self.log.pass_chunk(&mut cursor)),
+            }
+        }
+        self.backlog_deferred.iter().for_each(|&(loc, due)| give(None, loc, 0, Some(due)));
+        for (_, channel) in &self.channels {
+            channel.each_fresh(&self.log, |loc| give(Some(&channel.name), loc, 0, None));
+            channel.each_out(|loc, attempts, due| give(Some(&channel.name), loc, attempts, due));
+        }
     }
 }

@@ -90,7 +90,7 @@ pub fn credit_is_kept(consumer: &Consumer, nsqds: &[Nsqd], entries: &Entries, mo
     let answered =
         recent.filter(|delivery| delivery.consumer.0 == consumer.number).filter(|delivery| match delivery.fate {
             Fate::Left => false,
-            Fate::Finished(at) | Fate::Requeued(at) => at.elapsed() < moment,
+            Fate::Finished(at) | Fate::Requeued(at, _) => at.elapsed() < moment,
         });
     let (name, answered) = (&consumer.machine.name, answered.count());
     let most = *max_in_flight as usize + answered;

@@ -23,13 +23,13 @@ pub struct Keeping {
 }
 
 impl Keeping {
-    /// Draws one; most write a lot, and to small files.
+    /// Draws one; most have to write a lot, and to small files.
     pub fn draw(random: &mut Random) -> Self {
         Self {
             durable: random.below(2) == 0,
-            mem_queue_size: [0, 2, 10_000][random.below(3) as usize],
+            mem_queue_size: [0, 2, 0, 2, 10_000][random.below(5) as usize],
             mem_queue_bytes: 1 << 30,
-            max_bytes_per_file: [3 << 10, 16 << 10, 100 << 20][random.below(3) as usize],
+            max_bytes_per_file: [3 << 10, 3 << 10, 16 << 10, 100 << 20][random.below(4) as usize],
             sync_every: 1 + random.below(100),
             sync_timeout: Duration::from_millis(10 + random.below(1000)),
         }

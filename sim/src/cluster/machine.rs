@@ -8,8 +8,8 @@ use super::lock;
 use crate::runner::Sim;
 use madsim::runtime::Handle;
 use madsim::task::NodeId;
-use madsim::time::Instant;
-use nsq_core::time::Timestamp;
+use madsim::time::{Instant, TimeHandle};
+use nsq_core::time::{self, Now, Timestamp};
 use nsq_net_sim::env::Wall;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -130,6 +130,17 @@ impl Machine {
         *lock(&self.clock.0)
     }
 
+    /// Its monotonic clock.
+    pub fn elapsed(&self) -> Duration {
+        TimeHandle::current().elapsed()
+    }
+
+    /// What its processes take for now.
+    pub(super) fn now(&self) -> Now {
+        let instant = time::Instant::from_nanos(self.elapsed().as_nanos() as u64);
+        Now { instant, timestamp: (self.clock.wall())() }
+    }
+
     /// Has power and a process.
     pub fn is_up(&self) -> bool {
         lock(&self.state).is_up
@@ -168,7 +179,7 @@ impl SkewedClock {
     /// What processes read.
     pub(super) fn wall(&self) -> Wall {
         let clock = self.clone();
-        let origin = madsim::time::TimeHandle::current();
+        let origin = TimeHandle::current();
         Arc::new(move || Timestamp::from_nanos(EPOCH + origin.elapsed().as_nanos() as i64 + *lock(&clock.0)))
     }
 }

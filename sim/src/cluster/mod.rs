@@ -5,29 +5,32 @@
 //! nothing else is excused.
 
 mod datacenter;
+mod found;
 mod keeping;
 mod lookupd;
 mod machine;
 mod nsqd;
 mod operator;
+mod risk;
 
 use self::machine::SkewedClock;
-use crate::ledger::{Known, Ledger};
+use self::risk::{Message, at_risk};
+use crate::ledger::{Death, Known, Ledger};
 use crate::runner::Sim;
-use bytes::Bytes;
 use madsim::task::NodeId;
-use nsq_core::message::PAYLOAD_HEADER;
-use nsq_net_sim::broker::Broker;
+use madsim::time::Instant;
 use nsq_sim_rt::sim::Net;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use datacenter::Datacenter;
+pub use found::Found;
 pub use keeping::Keeping;
 pub use lookupd::Lookupd;
 pub use machine::Machine;
-pub use nsqd::{Nsqd, NsqdConfig};
+pub use nsqd::{Nsqd, NsqdConfig, OVERFLOWS};
+pub use risk::Risk;
 
 /// The cluster of one run.
 #[derive(Clone)]
@@ -82,19 +85,29 @@ impl Cluster {
 
     /// Kills the process, or cuts the power, after writing down what that excuses.
     pub fn crash(&self, nsqd: &Nsqd, power_off: bool) {
+        // What a process has left to the page cache is safe once another has started without a failure.
+        let mut unsynced = if nsqd.has_started_soundly() { Vec::new() } else { nsqd.unsynced() };
+        if power_off || nsqd.disk.unsure() > 0 {
+            self.excuse(nsqd, &unsynced);
+        }
         if let Some(broker) = nsqd.broker() {
-            let (memory_only, unsynced) = (at_risk(&broker, false), at_risk(&broker, true));
-            let lost = if power_off { &unsynced } else { &memory_only };
+            let (memory_only, all) = (at_risk(&broker, false), at_risk(&broker, true));
+            if nsqd.is_accountable() {
+                risk::check(nsqd, &broker, &memory_only, &self.ledger.open());
+            }
+            let lost = if power_off { &all } else { &memory_only };
             self.sim.count(if power_off { "messages_unsynced" } else { "messages_in_memory_only" }, lost.len() as u64);
             // Where no message may stay in memory only, a kill takes none that was acknowledged.
-            if power_off || !nsqd.writes_all || nsqd.disk.failed() > 0 {
+            if power_off || nsqd.config.options.mem_queue_size > 0 || nsqd.disk.failed() > 0 {
                 self.excuse(nsqd, lost);
             }
-            nsqd.leave_unsynced(unsynced);
-        } else if power_off {
-            // It has not come up since the last time: what a kill had left to the page cache is lost now.
-            self.excuse(nsqd, &nsqd.unsynced());
+            unsynced.extend(all);
+            broker.inspect(|topic| self.sim.count("crashes_in_a_carry", topic.is_carrying().into()));
+        } else if nsqd.is_starting() {
+            self.sim.count(if power_off { "power_offs_while_starting" } else { "kills_while_starting" }, 1);
         }
+        nsqd.leave_unsynced(unsynced);
+        self.bury(nsqd, false);
         nsqd.gone();
         if power_off {
             nsqd.machine.power_off();
@@ -104,6 +117,12 @@ impl Cluster {
             nsqd.disk.kill();
         }
         self.forget_unsaved(nsqd);
+    }
+
+    /// Writes down that a life has ended.
+    fn bury(&self, nsqd: &Nsqd, in_order: bool) {
+        let life = (nsqd.machine.name.clone(), nsqd.machine.life());
+        self.ledger.open().deaths.entry(life).or_insert_with(|| Death { at: Instant::now(), in_order });
     }
 
     /// Nothing is excused for durable topics: nobody was told of what is lost of them, and nobody has seen it.
@@ -132,22 +151,6 @@ impl Cluster {
         let saved = |known: &Known| known.answered || known.since.elapsed() > SAVED;
         self.ledger.open().channels.retain(|(name, ..), known| *name != nsqd.machine.name || saved(known));
     }
-}
-
-/// A message by its topic, channel and body; no channel if it was not given to any: it is missing in all of them then,
-/// those to come included.
-type Message = (String, String, Bytes);
-
-/// What ends with an nsqd's process, or with the power of its machine.
-fn at_risk(broker: &Broker, power_off: bool) -> Vec<Message> {
-    let mut lost = Vec::new();
-    broker.inspect(|topic| {
-        topic.at_risk(power_off, |channel, payload| {
-            let (topic, channel) = (topic.name().to_string(), channel.map_or_else(String::new, ToString::to_string));
-            lost.push((topic, channel, Bytes::copy_from_slice(&payload[PAYLOAD_HEADER..])));
-        });
-    });
-    lost
 }
 
 /// A server that is alive, as the scenario may see it.

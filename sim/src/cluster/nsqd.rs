@@ -1,7 +1,8 @@
 //! A machine with an nsqd: its disk and clock outlive its processes.
 
 use super::machine::SkewedClock;
-use super::{Cluster, Directory, Machine, Message, Slot, lock};
+use super::risk::Message;
+use super::{Cluster, Directory, Machine, Slot, lock};
 use crate::disk::SimDisk;
 use crate::runner::Sim;
 use bytes::Bytes;
@@ -29,8 +30,8 @@ pub struct Nsqd {
     pub machine: Machine,
     /// Its disk.
     pub disk: SimDisk,
-    /// What it acknowledges is written, as long as its disk is sound.
-    pub(super) writes_all: bool,
+    /// What it is started with.
+    pub(super) config: NsqdConfig,
     sim: Sim,
     shared: Shared,
 }
@@ -54,6 +55,16 @@ impl Default for NsqdConfig {
     }
 }
 
+impl NsqdConfig {
+    /// What it is counted as when such an nsqd makes a segment, if it had to: more came than it may keep in memory, and the
+    /// file will soon be full.
+    fn overflow(&self) -> Option<&'static str> {
+        let is_forced = !self.durable && self.options.max_bytes_per_file <= TINY;
+        let size = [0, 2].into_iter().position(|size| size == self.options.mem_queue_size);
+        size.filter(|_| is_forced).map(|size| OVERFLOWS[size])
+    }
+}
+
 /// What the processes and the scenario share.
 #[derive(Clone, Default)]
 struct Shared {
@@ -61,14 +72,31 @@ struct Shared {
     broker: Slot<Broker>,
     /// What the process that died last had left to the page cache.
     unsynced: Arc<Mutex<Vec<Message>>>,
+    /// How far the process that was started last has come.
+    stage: Arc<Mutex<Stage>>,
     /// Topics of which it may have messages twice.
     doubles: Arc<Mutex<BTreeSet<String>>>,
     /// An operator wants it to end.
     end: Arc<Mutex<Arc<Notify>>>,
 }
 
+/// How far a process has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Stage {
+    #[default]
+    Starting,
+    /// The disk did not tell what there is.
+    Refused,
+    /// It serves; whether nothing has failed until then.
+    Serving { is_sound: bool },
+}
+
 /// A timer is forgotten if it has been due for so long: the runtime's own are exact to a millisecond.
 const OVERDUE: Duration = Duration::from_millis(5);
+/// With a `--mem-queue-size` of 0, and of 2: what a sweep has to have seen.
+pub const OVERFLOWS: [&str; 2] = ["overflows_of_0", "overflows_of_2"];
+/// A segment of so many bytes is soon full.
+const TINY: u64 = 16 << 10;
 const TCP_PORT: u16 = 4150;
 const HTTP_PORT: u16 = 4151;
 
@@ -76,24 +104,29 @@ impl Cluster {
     /// A new machine with an nsqd.
     pub fn nsqd(&self, name: &str, config: NsqdConfig) -> Nsqd {
         let (shared, clock) = (Shared::default(), SkewedClock::default());
+        let machine_clock = clock.clone();
         let seed = self.sim.seed() ^ name.bytes().fold(0, |mixed: u64, byte| mixed.wrapping_mul(31) + u64::from(byte));
-        let sim = self.sim.clone();
         if config.durable {
             self.ledger.open().durable.insert(name.to_owned());
         }
-        let disk = SimDisk::new(seed, move |what, times| sim.count(what, times));
-        let writes_all = config.options.mem_queue_size == 0;
+        let (sim, overflow) = (self.sim.clone(), config.overflow());
+        let disk = SimDisk::new(seed, move |what, times| {
+            sim.count(what, times);
+            if let Some(overflow) = overflow.filter(|_| what == "segments_made") {
+                sim.count(overflow, times);
+            }
+        });
         let start = {
-            let (shared, clock) = (shared.clone(), clock.clone());
+            let (shared, sim, config) = (shared.clone(), self.sim.clone(), config.clone());
             let (name, disk) = (name.to_owned(), disk.clone());
             move || {
                 let env = Env { wall: clock.wall(), seed, disk: Arc::new(disk.clone()) };
-                serve(name.clone(), shared.clone(), config.clone(), env)
+                serve(name.clone(), sim.clone(), shared.clone(), config.clone(), disk.clone(), env)
             }
         };
         let node = self.sim.net().node(name).run(start);
-        let machine = Machine::new(&self.sim, name, node, clock);
-        Nsqd { machine, disk, writes_all, sim: self.sim.clone(), shared }
+        let machine = Machine::new(&self.sim, name, node, machine_clock);
+        Nsqd { machine, disk, config, sim: self.sim.clone(), shared }
     }
 
     /// Ends its process in order, as an operator's SIGTERM does.
@@ -102,6 +135,7 @@ impl Cluster {
     /// If it does not end.
     pub async fn end(&self, nsqd: &Nsqd) {
         let broker = nsqd.broker().expect("only what runs can be ended");
+        self.bury(nsqd, true);
         lock(&nsqd.shared.end).notify_one();
         for _ in 0..1000 {
             if nsqd.broker().is_none() {
@@ -109,7 +143,7 @@ impl Cluster {
                 // Its sockets have been closed; a machine without a process keeps nothing else. What a clean end leaves to
                 // the disk is on the medium.
                 nsqd.machine.ended();
-                nsqd.disk.power_off();
+                nsqd.disk.end();
                 self.sim.count("clean_ends", 1);
                 return;
             }
@@ -187,6 +221,12 @@ impl Nsqd {
             let left = files.into_iter().map(|found| found.name).find(|name| is_obsolete(name));
             left.map(|name| format!("{directory}/{name}")).or_else(|| (!is_live).then(|| directory.clone()))
         })
+    }
+
+    /// The lengths of its segments.
+    pub fn segments(&self) -> Vec<u64> {
+        let files = self.disk.files().into_iter();
+        files.filter(|(name, _)| name.ends_with(".log")).map(|(_, length)| length).collect()
     }
 
     /// Whether it says that its disk can be relied upon, as `/ping` does.
@@ -272,13 +312,29 @@ impl Nsqd {
     pub(super) fn gone(&self) {
         *lock(&self.shared.broker) = None;
     }
+
+    /// What can be had of its process is on its way.
+    pub(super) fn is_starting(&self) -> bool {
+        self.machine.is_up() && *lock(&self.shared.stage) == Stage::Starting
+    }
+
+    /// What its process found when it started was all there is, and is safe.
+    pub(super) fn has_started_soundly(&self) -> bool {
+        *lock(&self.shared.stage) == Stage::Serving { is_sound: true }
+    }
+
+    /// Whether there is a bound on what a crash may take of it: its disk has always been sound, and it may lose something.
+    pub(super) fn is_accountable(&self) -> bool {
+        !self.config.durable && self.disk.is_sound()
+    }
 }
 
 fn queued_in(channel: &ChannelStats) -> u64 {
     channel.depth + (channel.in_flight_count + channel.deferred_count) as u64
 }
 
-async fn serve(name: String, shared: Shared, config: NsqdConfig, env: Env) {
+async fn serve(name: String, sim: Sim, shared: Shared, config: NsqdConfig, disk: SimDisk, env: Env) {
+    *lock(&shared.stage) = Stage::Starting;
     let end = Arc::new(Notify::new());
     *lock(&shared.end) = Arc::clone(&end);
     let identity = Identity {
@@ -299,13 +355,23 @@ async fn serve(name: String, shared: Shared, config: NsqdConfig, env: Env) {
     };
     let (tcp, http) = (format!("0.0.0.0:{TCP_PORT}"), format!("0.0.0.0:{HTTP_PORT}"));
     let listeners = Listeners::bind(&tcp, &http).await.expect("the machine is its own");
-    let server = Server::start(listeners, config, env).await.expect("the disk can be read");
+    let server = match Server::start(listeners, config, env).await {
+        Ok(server) => server,
+        Err(error) => {
+            assert!(disk.unsure() > 0, "{name} does not start: {error}");
+            tracing::info!("does not start: {error}");
+            sim.count("refused_starts", 1);
+            *lock(&shared.stage) = Stage::Refused;
+            return pending().await;
+        }
+    };
     let broker = Arc::clone(server.broker());
     broker.inspect(|topic| {
         if topic.has_doubles() {
             lock(&shared.doubles).insert(topic.name().to_string());
         }
     });
+    *lock(&shared.stage) = Stage::Serving { is_sound: disk.unsure() == 0 };
     *lock(&shared.broker) = Some(Arc::clone(&broker));
     end.notified().await;
     let lost = server.stop().await;

@@ -113,14 +113,17 @@ impl Tree {
         Ok(())
     }
 
-    /// Its files go one after the other, then it does.
-    pub(super) fn remove_dir(&mut self, name: &str) -> io::Result<()> {
+    /// Its files go one after the other, then it does; or only so many files, if it has more.
+    pub(super) fn remove_dir(&mut self, name: &str, most: usize) -> io::Result<()> {
         let Some(number) = missing_is_none(self.find(name))? else { return Ok(()) };
         if matches!(self.0[number], Node::File(_)) {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let gone: Vec<String> = self.names(number).keys().cloned().collect();
+        let gone: Vec<String> = self.names(number).keys().take(most).cloned().collect();
         gone.into_iter().for_each(|name| self.directory(number).change(Change::Gone(name)));
+        if !self.names(number).is_empty() {
+            return Ok(());
+        }
         let (parent, name) = self.parent(name)?;
         self.directory(parent).change(Change::Gone(name.to_owned()));
         Ok(())

@@ -261,7 +261,7 @@ impl Process {
                 } else {
                     message.requeue_after(delay)
                 }
-                Fate::Requeued(Instant::now())
+                Fate::Requeued(Instant::now(), delay)
             }
             End::Finish => {
                 message.finish();

@@ -9,7 +9,7 @@ mod plan;
 mod watch;
 
 use crate::checks::{self, discovery};
-use crate::cluster::{Cluster, Datacenter, Lookupd, Machine, Nsqd, NsqdConfig};
+use crate::cluster::{Cluster, Datacenter, Lookupd, Machine, Nsqd, NsqdConfig, OVERFLOWS};
 use crate::fleet::{Consumer, Consuming, Producer, Producing, Signals};
 use crate::ledger::Outcome;
 use crate::runner::Sim;
@@ -79,6 +79,7 @@ impl Topology {
             "backoffs",
             "backoffs_ended",
         ]);
+        sim.require(&OVERFLOWS);
         let cluster = Cluster::new(&sim);
         cluster.distance(plan.outside.clone());
         let datacenter = |number| cluster.datacenter(&format!("dc{number}"), plan.inside.clone());

@@ -2,7 +2,7 @@
 
 use super::Topology;
 use crate::checks::discovery;
-use crate::cluster::{Cluster, Nsqd};
+use crate::cluster::{Cluster, Nsqd, Risk};
 use crate::fleet::Consumer;
 use madsim::time::sleep;
 use std::sync::PoisonError;
@@ -21,9 +21,10 @@ pub(super) fn watch(topology: &Topology, nsqd: &Nsqd) {
     let (lookupds, options) = (topology.lookupds.clone(), topology.plan.lookup.clone());
     let (sim, topics) = (topology.sim.clone(), topology.plan.topics.clone());
     topology.cluster.at_desk(async move {
-        let mut counted = None;
+        let (mut counted, mut risk) = (None, Risk::default());
         loop {
             look(&cluster, &nsqd);
+            risk.look(&cluster, &nsqd);
             let timeout = options.inactive_producer_timeout + UNDER_WAY;
             if let Some(since) = nsqd.machine.dead_since().filter(|since| since.elapsed() > timeout) {
                 // What is dead is not told of any more once its timeout is over, however it died.

@@ -53,7 +53,7 @@ impl Carry {
     }
 
     /// How many runs of copies a batch of the journal will tell of.
-    pub(super) const fn copies(&self) -> usize {
+    pub(in crate::topic) const fn copies(&self) -> usize {
         self.copies.len()
     }
 

@@ -297,7 +297,7 @@ impl World {
     /// What was not given to channels, and whether that is all of it.
     fn backlog(&self) -> (BTreeSet<usize>, bool) {
         let mut backlog = BTreeSet::new();
-        self.bench.topic.outstanding(|channel, payload, _| {
+        self.bench.topic.outstanding(|channel, payload, _, _| {
             backlog.extend(channel.is_none().then(|| number(&payload[PAYLOAD_HEADER..])));
         });
         let depth = self.bench.topic.stats(None, false).depth;
@@ -551,7 +551,7 @@ impl World {
     fn compare(&mut self, topic: &Topic, at_risk: &BTreeSet<(Option<String>, usize)>) {
         let mut there: BTreeMap<(&'static str, usize), u16> = BTreeMap::new();
         let mut backlog = BTreeSet::new();
-        topic.outstanding(|channel, payload, attempts| {
+        topic.outstanding(|channel, payload, attempts, _| {
             let number = number(&payload[PAYLOAD_HEADER..]);
             match channel {
                 Some(channel) => {
