@@ -209,8 +209,12 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
             tracing::warn!("DISK: {directory}/{name} is none of this topic's files, it is left alone");
         }
     }
-    syncs.push(Op::SyncDir(directory.clone()));
     make_safe(disk, syncs, &directory).await;
+    if let Err(error) = patiently(disk, Op::SyncDir(directory.clone())).await {
+        // The name of a segment may go with the power, and the messages in it.
+        refuse_if(is_durable, "it", &error)?;
+        tell_unsafe(&directory, &error);
+    }
     // An fsync that fails may drop the end of a file, so their lengths are those of now.
     let found = patiently(disk, Op::List(directory.clone())).await?.list();
     let files: Vec<_> =
@@ -236,14 +240,21 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
         }
     }
     for (file, part) in recovered.unsafe_parts() {
-        let Err(error) = write_again(disk, path(file), part).await else { continue };
-        // Without room on a disk that never overwrites, messages have to be consumed all the same.
-        if is_durable && !reserve::is_full(&error) {
-            return Err(Unread { why: format!("{} cannot be made safe: {error}", file.name()), keeps_its_name: true });
+        if let Err(error) = write_again(disk, path(file), part).await {
+            refuse_if(is_durable, &file.name(), &error)?;
+            tell_unsafe(&path(file), &error);
         }
-        tell_unsafe(&path(file), &error);
     }
     Ok(recovered)
+}
+
+/// A durable topic is not used if something in it cannot be made safe. But without room on a disk that never overwrites,
+/// messages have to be consumed all the same.
+fn refuse_if(is_durable: bool, what: &str, error: &io::Error) -> Result<(), Unread> {
+    match is_durable && !reserve::is_full(error) {
+        true => Err(Unread { why: format!("{what} cannot be made safe: {error}"), keeps_its_name: true }),
+        false => Ok(()),
+    }
 }
 
 /// Writes what is in a part of a file once more, and fsyncs it: if an fsync failed in the process before this one, the

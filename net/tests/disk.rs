@@ -579,6 +579,25 @@ async fn a_durable_topic_that_cannot_be_made_safe_waits_for_a_start_that_can() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_topic_whose_names_of_files_cannot_be_made_safe_waits_too() {
+    let mut dir = stored(3).await;
+    for (failing, found) in [(usize::MAX, 0), (3, 3)] {
+        let mut left = failing;
+        let fails = move |op: &Op| match op {
+            Op::SyncDir(name) if is_of_t(name) && left > 0 => {
+                left -= 1;
+                Some(io::ErrorKind::Other)
+            }
+            _ => None,
+        };
+        let nsqd = durable(dir, fails).await;
+        assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(found), Some(3)));
+        assert_eq!(nsqd.server.broker().health().is_ok(), found == 3);
+        dir = nsqd.stop_in_order().await.1;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_a_start_could_not_make_safe_are_safe_before_anything_is_acknowledged() {
     let dir = stored(3).await;
     let synced = Arc::new(Mutex::new(None));
