@@ -282,6 +282,31 @@ fn operations_fail_now_and_then() {
     });
 }
 
+/// The journal that knows of the first channel's end may know nothing of the second's beginning yet.
+#[test]
+fn channels_that_are_created_again_stay() {
+    sweep("channels_that_are_created_again_stay", SEEDS, async |sim: Sim| {
+        sim.require(&["kills", "power_offs", "slow_fsyncs"]);
+        let mut world = World::start(sim, overflowing).await;
+        for _ in 0..4 {
+            world.nsqd.disk.configure(|faults| (faults.slow_one_in, faults.slow) = (2, millis(100)));
+            sleep(world.up_to(millis(600))).await;
+            let (topic, channels) = world.any_topic();
+            let channel = channels[world.random.below(channels.len() as u64) as usize].as_str();
+            world.cluster.drop(&world.nsqd, &topic, Some(channel), true).await;
+            sleep(world.up_to(millis(100))).await;
+            world.cluster.create(&world.nsqd, &topic, &[channel]).await;
+            sleep(world.up_to(millis(20))).await;
+            crash(&mut world);
+            world.nsqd.disk.configure(|faults| *faults = Default::default());
+            world.restart().await;
+            let place = (topic, Some(channel.to_owned()));
+            assert!(world.nsqd.directory().is_some_and(|all| all.contains(&place)), "{place:?} was created again");
+        }
+        world.finish().await;
+    });
+}
+
 /// A start refuses nothing but to serve: what it cannot read, or make safe, is there for a later one.
 #[test]
 fn starts_meet_failures() {
