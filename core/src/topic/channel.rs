@@ -302,7 +302,7 @@ impl Channel {
     pub(super) fn finish(&mut self, consumer: u32, id: MessageId, log: &mut Log) -> Result<(), Refusal> {
         let flight = self.land(consumer, id)?;
         if let Some(ledger) = &mut self.ledger {
-            ledger.arrives(flight.loc, flight.heard, log);
+            ledger.arrives(flight.loc, flight.journalled, log);
         }
         log.done(flight.loc);
         self.counters.finished += 1;
@@ -428,8 +428,8 @@ impl Channel {
             let Carried::To(new) = carry(log, flight.loc) else { continue };
             log.keep(new);
             if let Some(ledger) = ledger {
-                ledger.arrives(flight.loc, flight.heard, log);
-                flight.heard = ledger.takes_off(new, true);
+                ledger.arrives(flight.loc, flight.journalled, log);
+                flight.journalled = ledger.takes_off(new, true);
             }
             log.done(flight.loc);
             flight.loc = new;
@@ -628,7 +628,7 @@ impl Channel {
             }
         };
         if let Some(ledger) = &mut self.ledger {
-            self.flights.heard(key, ledger.takes_off(loc, fresh));
+            self.flights.journalled(key, ledger.takes_off(loc, fresh));
         }
         let size = FRAME_HEADER + payload.len();
         consumer.handed(size);

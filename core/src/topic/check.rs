@@ -179,9 +179,9 @@ impl Topic {
 
 /// For a topic that nobody uses: what its files hold.
 impl Topic {
-    /// Reads all chunks that are not at hand.
+    /// Reads all chunks that are not resident.
     pub fn load_all(&mut self, read: impl Fn(u32, u64, usize, u64) -> Loaded) {
-        let missing = self.log.chunks().filter(|chunk| !chunk.is_at_hand());
+        let missing = self.log.chunks().filter(|chunk| !chunk.is_resident());
         let missing: Vec<_> = missing.filter_map(Chunk::region).collect();
         for region in missing {
             let segment = self.log.chunk(region.chunk).and_then(|chunk| chunk.segment()).expect("it is on disk");

@@ -5,7 +5,7 @@
 
 use super::SMALL;
 use super::log::Loc;
-use super::store::ledger::Heard;
+use super::store::ledger::Journalled;
 use crate::message::MessageId;
 use crate::time::Instant;
 use hashbrown::HashTable;
@@ -18,7 +18,7 @@ pub(super) struct Flight {
     pub(super) id: MessageId,
     pub(super) loc: Loc,
     pub(super) attempts: u16,
-    pub(super) heard: Heard,
+    pub(super) journalled: Journalled,
     pub(super) consumer: u32,
     pub(super) deadline: Instant,
     pub(super) delivered: Instant,
@@ -64,8 +64,9 @@ impl Flights {
     #[inline]
     pub(super) fn start(&mut self, list: &mut FlightList, flight: NewFlight) -> Result<u32, Instant> {
         let NewFlight { id, loc, attempts, consumer, deadline, delivered } = flight;
-        let heard = Heard::Nothing;
-        let flight = Flight { id, loc, attempts, heard, consumer, deadline, delivered, previous: NONE, next: NONE };
+        let journalled = Journalled::Nothing;
+        let flight =
+            Flight { id, loc, attempts, journalled, consumer, deadline, delivered, previous: NONE, next: NONE };
         let is_it = |&key: &u32| self.slots[key as usize].id == id;
         match self.by_id.entry(hash(id), is_it, |&key| hash(self.slots[key as usize].id)) {
             Entry::Occupied(twin) => Err(self.slots[*twin.get() as usize].deadline),
@@ -80,8 +81,8 @@ impl Flights {
 
     /// What the journal has heard of a flight.
     #[inline]
-    pub(super) fn heard(&mut self, key: u32, heard: Heard) {
-        self.slots[key as usize].heard = heard;
+    pub(super) fn journalled(&mut self, key: u32, journalled: Journalled) {
+        self.slots[key as usize].journalled = journalled;
     }
 
     /// Ends a flight.

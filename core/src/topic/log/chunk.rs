@@ -1,6 +1,6 @@
 //! A chunk: a run of records, in memory, on disk, or both.
 //!
-//! Its number and the offsets in it never change, wherever its bytes are. They are *at hand* all or not at all, so that
+//! Its number and the offsets in it never change, wherever its bytes are. They are *resident* all or not at all, so that
 //! whoever reads needs one look, and a chunk can always be written again as a whole. A *placed* chunk has a region of a
 //! segment, to which all its records go, those to come included.
 
@@ -20,7 +20,7 @@ pub(in crate::topic) struct Chunk {
     pub(super) bytes: Vec<u8>,
     /// Up to how many bytes it may grow; nothing is appended to one that has been evicted.
     pub(super) capacity: u32,
-    /// The offset behind the last record, if the bytes are not at hand; else 0.
+    /// The offset behind the last record, if the bytes are not resident; else 0.
     evicted: u32,
     pub(in crate::topic) first_seq: u64,
     /// All records; those that cursors walk over; those with a due time.
@@ -49,10 +49,10 @@ pub(in crate::topic) struct Placed {
     pub(in crate::topic) given: u32,
     pub(in crate::topic) written: u32,
     pub(in crate::topic) synced: u32,
-    /// Up to which offset they are in a segment that was given up, and stays until they are in this one.
+    /// Up to which offset they are in a segment that was retired, and stays until they are in this one.
     pub(in crate::topic) kept: u32,
     /// Up to which offset the journal may take what is out of it for done: it was placed when that was there already.
-    pub(in crate::topic) unsaid: u32,
+    pub(in crate::topic) unjournalled: u32,
     /// It is being read; how often in a row that has failed.
     pub(in crate::topic) loading: bool,
     pub(in crate::topic) failures: u32,
@@ -84,14 +84,14 @@ pub(in crate::topic) enum Step {
     Record(Loc),
     /// So many plain records that cannot be read any more.
     Lost(u32),
-    /// This chunk's bytes, which are not at hand.
+    /// This chunk's bytes, which are not resident.
     Missing(u64),
 }
 
 /// Why there is no payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::topic) enum Unavailable {
-    /// The chunk's bytes are not at hand.
+    /// The chunk's bytes are not resident.
     Missing(u64),
     /// It was damaged on disk.
     Lost,
@@ -183,13 +183,13 @@ impl Chunk {
     }
 
     #[inline]
-    pub(in crate::topic) const fn is_at_hand(&self) -> bool {
+    pub(in crate::topic) const fn is_resident(&self) -> bool {
         self.evicted == 0
     }
 
     /// All of it is on the medium and in the journal, so its memory can be had.
     pub(in crate::topic) fn is_evictable(&self) -> bool {
-        self.is_at_hand() && !self.sparse && self.is_settled() && self.end() > 0
+        self.is_resident() && !self.sparse && self.is_settled() && self.end() > 0
     }
 
     /// Some of what is written may not stay.
@@ -199,7 +199,7 @@ impl Chunk {
 
     /// A crash brings back all that is needed of it.
     pub(in crate::topic) fn is_settled(&self) -> bool {
-        self.placed.as_ref().is_some_and(|placed| placed.synced == self.end() && placed.unsaid == 0)
+        self.placed.as_ref().is_some_and(|placed| placed.synced == self.end() && placed.unjournalled == 0)
     }
 
     /// Bytes of the average record.
@@ -235,7 +235,7 @@ impl Chunk {
     #[cold]
     fn is_damaged(&self, offset: u32) -> bool {
         let damage = self.placed.iter().flat_map(|placed| &placed.damage);
-        self.is_at_hand() && damage.into_iter().any(|&(from, to)| (from..to).contains(&offset))
+        self.is_resident() && damage.into_iter().any(|&(from, to)| (from..to).contains(&offset))
     }
 
     /// Moves a cursor in this chunk over what comes next; `None` if nothing does.
@@ -288,7 +288,7 @@ impl Chunk {
         if left == 0 {
             return None;
         }
-        if !self.is_at_hand() {
+        if !self.is_resident() {
             return Some(Step::Missing(self.number));
         }
         // What was counted when it was written is not there any more.
@@ -299,7 +299,7 @@ impl Chunk {
     /// The records that were not handed to the disk yet, and where they begin.
     pub(in crate::topic) fn ungiven(&self) -> Option<(u32, &[u8])> {
         let given = self.placed.as_ref().map_or(0, |placed| placed.given);
-        (given < self.end() && self.is_at_hand()).then(|| (given, &self.bytes[given as usize..]))
+        (given < self.end() && self.is_resident()).then(|| (given, &self.bytes[given as usize..]))
     }
 
     /// How an index tells of it.

@@ -70,7 +70,7 @@ pub(super) struct Record<'a> {
 /// See [`Log::straggler`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Straggler {
-    /// It is none, or it is not at hand.
+    /// It is none, or it is not resident.
     Stays,
     /// To be carried forward.
     Moves,
@@ -212,10 +212,10 @@ impl Log {
         }
     }
 
-    /// The chunk after the one that a cursor is in, if it is not at hand.
+    /// The chunk after the one that a cursor is in, if it is not resident.
     pub(super) fn missing_after(&self, cursor: Cursor) -> Option<u64> {
         let next = self.at_or_after(cursor.chunk) + 1;
-        self.chunks.get(next).filter(|chunk| !chunk.is_at_hand()).map(|chunk| chunk.number)
+        self.chunks.get(next).filter(|chunk| !chunk.is_resident()).map(|chunk| chunk.number)
     }
 
     /// Moves a cursor behind the chunk that it is in; how many plain records that were.
@@ -230,13 +230,13 @@ impl Log {
     pub(super) fn is_safe(&self, loc: Loc, power_off: bool) -> bool {
         let placed = self.chunks[self.find(loc.chunk())].placed.as_ref();
         let end = |placed: &Placed| if power_off { placed.synced } else { placed.written };
-        placed.is_some_and(|placed| loc.offset() >= placed.unsaid && loc.offset() < end(placed).max(placed.kept))
+        placed.is_some_and(|placed| loc.offset() >= placed.unjournalled && loc.offset() < end(placed).max(placed.kept))
     }
 
     /// Whether a publish was answered before the record was written: its chunk was in memory only.
     pub(super) fn is_acknowledged(&self, loc: Loc) -> bool {
         let placed = self.chunks[self.find(loc.chunk())].placed.as_ref();
-        placed.is_none_or(|placed| loc.offset() < placed.unsaid)
+        placed.is_none_or(|placed| loc.offset() < placed.unjournalled)
     }
 
     /// A channel does not need the next `count` plain records from `cursor` on any more.
@@ -387,7 +387,7 @@ impl Log {
 
     /// All stragglers in memory were carried forward.
     pub(super) fn unmark_sparse(&mut self) {
-        self.chunks.iter_mut().filter(|chunk| chunk.is_at_hand()).for_each(|chunk| chunk.sparse = false);
+        self.chunks.iter_mut().filter(|chunk| chunk.is_resident()).for_each(|chunk| chunk.sparse = false);
     }
 
     /// Appends a copy of a straggler that nobody needs yet; the old one is still needed by those who need it.
@@ -456,7 +456,7 @@ impl Log {
         }
     }
 
-    /// Chunks whose bytes are not at hand.
+    /// Chunks whose bytes are not resident.
     pub(super) const fn evicted(&self) -> usize {
         self.evicted
     }
@@ -477,7 +477,7 @@ impl Log {
         self.chunks[self.find(loc.chunk())].segment()
     }
 
-    /// The offset behind the record, which is at hand.
+    /// The offset behind the record, which is resident.
     pub(super) fn behind(&self, loc: Loc) -> u32 {
         loc.offset() + Header::of(&self.get(loc.chunk()).bytes[loc.offset() as usize..]).size() as u32
     }
@@ -566,8 +566,8 @@ impl Log {
     pub(super) fn check(&self) {
         let held: usize = self.chunks.iter().map(Chunk::memory).sum();
         assert_eq!(held, self.bytes, "bytes held are counted");
-        let evicted = self.chunks.iter().filter(|chunk| !chunk.is_at_hand()).count();
-        assert_eq!(evicted, self.evicted, "what is not at hand is counted");
+        let evicted = self.chunks.iter().filter(|chunk| !chunk.is_resident()).count();
+        assert_eq!(evicted, self.evicted, "what is not resident is counted");
         let live: u64 = self.chunks.iter().map(|chunk| u64::from(chunk.live)).sum();
         assert_eq!(live, self.live, "what is needed is counted");
         assert!(self.chunks.iter().is_sorted_by(|one, next| one.number < next.number), "chunks are in order");
@@ -618,7 +618,7 @@ impl Log {
         let Some(chunk) = self.chunks.remove(index) else { return };
         self.first = self.chunks.front().map_or(0, |first| first.number);
         self.bytes -= chunk.memory();
-        self.evicted -= usize::from(!chunk.is_at_hand());
+        self.evicted -= usize::from(!chunk.is_resident());
         self.budget.release(chunk.memory());
         self.freed.extend(chunk.placed.map(|placed| (chunk.number, *placed)));
         if self.chunks.is_empty() && self.chunks.capacity() > 16 {

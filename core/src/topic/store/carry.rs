@@ -47,7 +47,7 @@ struct Needed {
 const BATCH: usize = 4 * 1024 * 1024;
 
 impl Carry {
-    /// The chunks that are to be at hand.
+    /// The chunks that are to be resident.
     pub(super) fn batch(&self) -> &[u64] {
         &self.batch
     }
@@ -58,7 +58,7 @@ impl Carry {
     }
 
     /// The first so many runs of copies are in the journal.
-    pub(super) fn said(&mut self, copies: usize) {
+    pub(super) fn journalled(&mut self, copies: usize) {
         self.copies.drain(..copies);
     }
 
@@ -191,7 +191,7 @@ impl Store {
     /// Whether the segment has an index, which tells of all that is to be carried out of it: an index that is written
     /// later would not, and a crash before the journal tells of the copies would lose them.
     fn is_full(&self, number: u32) -> bool {
-        self.segments.get(&number).is_some_and(|it| it.sealed && !it.given_up)
+        self.segments.get(&number).is_some_and(|it| it.sealed && !it.retired)
     }
 
     /// Whether less than a quarter of the segment is needed, which is in these chunks.
@@ -200,7 +200,7 @@ impl Store {
         segment.chunks == needed.chunks && needed.bytes * 4 < segment.end
     }
 
-    /// Marks the next chunks to be emptied, up to `limit` bytes; whether all of them are at hand.
+    /// Marks the next chunks to be emptied, up to `limit` bytes; whether all of them are resident.
     fn next_batch(&mut self, log: &mut Log, limit: usize) -> bool {
         let Carry { queue, batch, .. } = &mut self.carry;
         if batch.is_empty() {
@@ -218,7 +218,7 @@ impl Store {
                 queue.pop_front();
             }
         }
-        let is_ready = |&number: &u64| log.chunk(number).is_none_or(|chunk| chunk.is_at_hand());
+        let is_ready = |&number: &u64| log.chunk(number).is_none_or(|chunk| chunk.is_resident());
         let ready = !batch.is_empty() && batch.iter().all(is_ready);
         if ready {
             batch.clear();

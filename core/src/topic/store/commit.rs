@@ -178,7 +178,7 @@ impl Store {
         self.open.retain(|&chunk| Some(chunk) == tail || log.chunk(chunk).is_some_and(|it| it.ungiven().is_some()));
         let Self { segments, unneeded, current, .. } = self;
         unneeded.retain(|&number| {
-            let stays = segments[&number].created || segments[&number].given_up || Some(number) == *current;
+            let stays = segments[&number].created || segments[&number].retired || Some(number) == *current;
             if !stays {
                 segments.remove(&number);
             }
@@ -298,10 +298,10 @@ impl Store {
     /// until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in default
     /// mode, all that was written, for that was acknowledged, and a new process would find it. What was not written, or in
     /// a durable topic not fsynced, was promised to nobody.
-    fn give_up(&mut self, segments: &BTreeSet<u32>, log: &mut Log) {
+    fn retire(&mut self, segments: &BTreeSet<u32>, log: &mut Log) {
         for number in segments {
             if let Some(segment) = self.segments.get_mut(number) {
-                (segment.sealed, segment.given_up) = (true, true);
+                (segment.sealed, segment.retired) = (true, true);
             }
         }
         self.current = self.current.filter(|current| !segments.contains(current));
@@ -314,7 +314,7 @@ impl Store {
                 chunk.close();
             } else {
                 let left = placed.segment;
-                let (kept, unsaid) = (placed.synced.max(placed.kept), placed.unsaid);
+                let (kept, unjournalled) = (placed.synced.max(placed.kept), placed.unjournalled);
                 let relied_on = if self.disk.durable { kept } else { placed.written.max(kept) };
                 self.unsynced.remove(&chunk.number);
                 if relied_on > 0 {
@@ -323,7 +323,7 @@ impl Store {
                 }
                 self.leave(left);
                 self.place(chunk);
-                chunk.placed.iter_mut().for_each(|placed| (placed.kept, placed.unsaid) = (kept, unsaid));
+                chunk.placed.iter_mut().for_each(|placed| (placed.kept, placed.unjournalled) = (kept, unjournalled));
             }
         }
         self.journal.must_checkpoint = true;
@@ -395,7 +395,7 @@ impl Topic {
         self.say_closed(cx);
     }
 
-    /// What somebody relied on in files that were given up may have ended; then only messages that nobody was promised are
+    /// What somebody relied on in files that were retired may have ended; then only messages that nobody was promised are
     /// to be written anew, and the files can go first. On a full disk nothing else would make room for them.
     fn look_at_replaced(&mut self) {
         let (Some(store), log) = (&self.store, &self.log) else { return };
@@ -542,7 +542,7 @@ impl Topic {
         if data_failed {
             let mut touched = commit.syncs.segments.clone();
             touched.extend(commit.written.iter().map(|mark| mark.segment).chain(commit.created.iter().copied()));
-            store.give_up(&touched, &mut self.log);
+            store.retire(&touched, &mut self.log);
         } else {
             store.is_written(&commit.written, &mut self.log);
             store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
@@ -561,7 +561,7 @@ impl Topic {
                 store.sync_due.get_or_insert(cx.now.instant + store.options.sync_timeout);
             }
         }
-        let was_said = commit.flush.is_some();
+        let has_journal = commit.flush.is_some();
         let stays = self.flushed(commit.flush, commit.data_ops, &result, cx.now);
         let Some(store) = &mut self.store else { return };
         let mut answers = if commit.is_probe && stays { store.answered_by_journal() } else { Vec::new() };
@@ -572,10 +572,10 @@ impl Topic {
             _ => store.succeeded(Lane::Commit),
         }
         if !data_failed && !commit.void && !commit.is_partial && !commit.is_probe {
-            answers = store.answered(commit.number, was_said && stays);
+            answers = store.answered(commit.number, has_journal && stays);
         }
         // What operators have done waits for the journal, unless that cannot be written either.
-        let is_over = was_said && !stays && !data_failed;
+        let is_over = has_journal && !stays && !data_failed;
         let refused = if store.trouble.refusing { store.answered(u64::MAX, is_over) } else { Vec::new() };
         store.cover_again();
         let is_shared = answers.iter().any(|(conn, _)| *conn != answers[0].0);
@@ -598,17 +598,17 @@ impl Topic {
                 commit.void = true;
             }
             store.unwritten += syncing.messages;
-            store.give_up(&syncing.syncs.segments, &mut self.log);
+            store.retire(&syncing.syncs.segments, &mut self.log);
         } else {
             store.stays(&syncing.syncs, &mut self.log);
         }
         if !store.unsynced.is_empty() {
             store.sync_due.get_or_insert(now.instant + store.options.sync_timeout);
         }
-        let was_said = syncing.flush.is_some();
+        let has_journal = syncing.flush.is_some();
         let journal = self.flushed(syncing.flush, syncing.syncs.ops, &result, now);
         let Some(store) = &mut self.store else { return };
-        store.trouble.commit.probed |= was_said && journal && !data_failed;
+        store.trouble.commit.probed |= has_journal && journal && !data_failed;
         match result {
             Err(failed) if data_failed || !journal => store.failed(Lane::Sync, failed.reason, now),
             // The next one is to show whether messages can be fsynced.

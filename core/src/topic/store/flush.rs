@@ -73,7 +73,7 @@ pub(super) struct Flush {
     checkpoint: bool,
     removed: Vec<FileName>,
     /// Chunks of which everything is said in it, and how many runs of copies it tells of.
-    said: Vec<u64>,
+    journalled: Vec<u64>,
     copies: usize,
 }
 
@@ -180,9 +180,9 @@ impl Topic {
         (journal.due, journal.urgent, journal.must_checkpoint) = (None, false, false);
         let stay = ops.len() - before;
         ops.extend(removed.iter().map(|&file| Op::Remove { file }));
-        let said = store.unsaid.iter().copied().collect();
+        let journalled = store.unjournalled.iter().copied().collect();
         let copies = store.carry.copies();
-        Some(Flush { ops: stay, number, length, checkpoint, removed, said, copies })
+        Some(Flush { ops: stay, number, length, checkpoint, removed, journalled, copies })
     }
 
     /// Takes note of what came of a batch; whether it stays.
@@ -198,13 +198,13 @@ impl Topic {
         let failed = result.as_ref().err().map(|failed| failed.op);
         let stays = failed.is_none_or(|op| op >= before + flush.ops);
         if stays {
-            store.carry.said(flush.copies);
+            store.carry.journalled(flush.copies);
             (journal.current, journal.length) = (Some(flush.number), flush.length);
-            for number in flush.said {
+            for number in flush.journalled {
                 if let Some(placed) = self.log.chunk(number).and_then(|chunk| chunk.placed.as_mut()) {
-                    placed.unsaid = 0;
+                    placed.unjournalled = 0;
                 }
-                store.unsaid.remove(&number);
+                store.unjournalled.remove(&number);
                 store.evictable.insert(number);
             }
             if flush.checkpoint {
@@ -250,8 +250,8 @@ impl Topic {
         store.journal.fan = Some(*fan);
         for (&number, segment) in &mut store.segments {
             if segment.is_news() || all && segment.is_usable() {
-                segment.said = Some(segment.safe);
-                batch.push(&Entry::Segment { number, needed: segment.said });
+                segment.journalled = Some(segment.safe);
+                batch.push(&Entry::Segment { number, needed: segment.journalled });
             }
         }
         for file in removed {
@@ -305,14 +305,14 @@ impl Store {
         self.disk.durable || !self.carry.unwritten
     }
 
-    /// Whether a segment in which nobody needs a chunk can go: nobody is about to write to it. On one that was given up
+    /// Whether a segment in which nobody needs a chunk can go: nobody is about to write to it. On one that was retired
     /// somebody may still rely, unless it never came to be.
     fn is_removable(&self, number: u32) -> bool {
         let segment = &self.segments[&number];
         let in_use = self.commit.as_ref().is_some_and(|commit| commit.touches(number));
-        (segment.created || segment.given_up)
+        (segment.created || segment.retired)
             && !in_use
-            && (!segment.given_up || !segment.created || self.replaced.is_empty())
+            && (!segment.retired || !segment.created || self.replaced.is_empty())
     }
 
     /// Takes the segments that nobody needs out of the books.

@@ -36,7 +36,7 @@ pub(in crate::topic) enum Change {
 
 /// What the journal has heard of a message that is in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::topic) enum Heard {
+pub(in crate::topic) enum Journalled {
     /// Nothing, or that it is fresh.
     Nothing,
     /// That it is out, but not of this delivery.
@@ -52,31 +52,31 @@ impl Ledger {
 
     /// A flight begins; `first`: the message was fresh until now.
     #[inline]
-    pub(in crate::topic) fn takes_off(&mut self, loc: Loc, first: bool) -> Heard {
+    pub(in crate::topic) fn takes_off(&mut self, loc: Loc, first: bool) -> Journalled {
         self.moved = true;
-        if first { Heard::Nothing } else { self.takes_off_again(loc) }
+        if first { Journalled::Nothing } else { self.takes_off_again(loc) }
     }
 
     #[inline(never)]
-    fn takes_off_again(&mut self, loc: Loc) -> Heard {
+    fn takes_off_again(&mut self, loc: Loc) -> Journalled {
         match self.changes.remove(&loc) {
-            Some(Change::Out { first: true, .. }) => Heard::Nothing,
-            _ => Heard::Out,
+            Some(Change::Out { first: true, .. }) => Journalled::Nothing,
+            _ => Journalled::Out,
         }
     }
 
     /// A flight ends, and the message is put back, or deferred.
     pub(in crate::topic) fn lands(&mut self, flight: &Flight, due: Option<Instant>, log: &Log) {
-        let Flight { loc, attempts, heard, .. } = *flight;
-        if log.is_placed(loc) && (heard != Heard::This || due.is_some()) {
-            self.changes.insert(loc, Change::Out { attempts, due, first: heard == Heard::Nothing });
+        let Flight { loc, attempts, journalled, .. } = *flight;
+        if log.is_placed(loc) && (journalled != Journalled::This || due.is_some()) {
+            self.changes.insert(loc, Change::Out { attempts, due, first: journalled == Journalled::Nothing });
         }
     }
 
     /// A flight ends, and the message is done.
     #[inline]
-    pub(in crate::topic) fn arrives(&mut self, loc: Loc, heard: Heard, log: &Log) {
-        if heard != Heard::Nothing && log.is_placed(loc) {
+    pub(in crate::topic) fn arrives(&mut self, loc: Loc, journalled: Journalled, log: &Log) {
+        if journalled != Journalled::Nothing && log.is_placed(loc) {
             self.changes.insert(loc, Change::Done);
         }
     }
@@ -123,7 +123,7 @@ impl Ledger {
     }
 
     /// The journal has been told.
-    pub(in crate::topic) fn said(&mut self) {
+    pub(in crate::topic) fn journalled(&mut self) {
         self.changes.clear();
         (self.announce, self.moved, self.emptied) = (false, false, false);
     }
@@ -156,8 +156,8 @@ impl Channel {
     /// What the journal has not heard of messages that are out, or all there is to say; then it has heard it.
     pub(in crate::topic) fn tell_out(&mut self, all: bool, log: &Log, mut tell: impl FnMut(Loc, Change)) {
         for flight in self.flights.iter_mut().filter(|flight| log.is_placed(flight.loc)) {
-            if all || flight.heard != Heard::This {
-                flight.heard = Heard::This;
+            if all || flight.journalled != Journalled::This {
+                flight.journalled = Journalled::This;
                 tell(flight.loc, Change::Out { attempts: flight.attempts, due: None, first: false });
             }
         }
@@ -171,7 +171,7 @@ impl Channel {
             ledger.changes.iter().for_each(|(&loc, &change)| tell(loc, change));
         }
         if let Some(ledger) = &mut self.ledger {
-            ledger.said();
+            ledger.journalled();
         }
     }
 }

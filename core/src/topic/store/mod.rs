@@ -49,14 +49,14 @@ pub(super) struct Store {
     open: BTreeSet<u64>,
     /// Chunks with records that are written and may not stay.
     unsynced: BTreeSet<u64>,
-    /// Chunks of files that were given up, and are not safe in another one yet: up to which offset somebody may rely on
+    /// Chunks of files that were retired, and are not safe in another one yet: up to which offset somebody may rely on
     /// what is there. The files stay until this is empty.
     replaced: BTreeMap<u64, u32>,
     pub(super) carry: Carry,
-    /// Chunks at hand that may be evicted, as far as what was given to the disk goes: when memory is short, few.
+    /// Resident chunks that may be evicted, as far as what was given to the disk goes: when memory is short, few.
     evictable: BTreeSet<u64>,
     /// Chunks of which the journal was not told everything that was handed out before they were placed.
-    unsaid: BTreeSet<u64>,
+    unjournalled: BTreeSet<u64>,
     /// Memory is full: the next commit makes what it writes stay, whatever the mode.
     pub(super) presses: bool,
     /// Messages to be written that no commit covers, and those that were since the last fsync beside commits began.
@@ -98,27 +98,27 @@ struct Segment {
     end: u64,
     /// Chunks in it that somebody needs.
     chunks: u32,
-    /// The file exists; it has an index, or is one that was found at the start or given up: nothing is added to it.
+    /// The file exists; it has an index, or is one that was found at the start or retired: nothing is added to it.
     created: bool,
     sealed: bool,
     /// How much of it is on the medium, and what of that the journal says.
     safe: Safe,
-    said: Option<Safe>,
+    journalled: Option<Safe>,
     /// The largest number of a chunk that was placed in it.
     last_chunk: u64,
     /// It failed, and what it has is not written anew yet.
-    given_up: bool,
+    retired: bool,
 }
 
 impl Segment {
     /// It is there, and what is in it counts.
     const fn is_usable(&self) -> bool {
-        self.created && !self.given_up
+        self.created && !self.retired
     }
 
     /// The journal does not know all of it.
     fn is_news(&self) -> bool {
-        self.is_usable() && self.said != Some(self.safe)
+        self.is_usable() && self.journalled != Some(self.safe)
     }
 }
 
@@ -209,7 +209,7 @@ impl Store {
             replaced: BTreeMap::new(),
             carry: Carry::default(),
             evictable: BTreeSet::new(),
-            unsaid: BTreeSet::new(),
+            unjournalled: BTreeSet::new(),
             presses: false,
             unwritten: 0,
             written: 0,
@@ -298,8 +298,8 @@ impl Store {
     fn place_late(&mut self, chunk: &mut Chunk) {
         self.place(chunk);
         let end = chunk.end();
-        chunk.placed.iter_mut().for_each(|placed| placed.unsaid = end);
-        self.unsaid.insert(chunk.number);
+        chunk.placed.iter_mut().for_each(|placed| placed.unjournalled = end);
+        self.unjournalled.insert(chunk.number);
         self.journal.urgent = true;
     }
 
@@ -317,7 +317,7 @@ impl Store {
     /// Takes note of chunks that nobody needs any more.
     fn account(&mut self, freed: Vec<(u64, Placed)>) {
         for (chunk, placed) in freed {
-            for chunks in [&mut self.unsynced, &mut self.evictable, &mut self.unsaid] {
+            for chunks in [&mut self.unsynced, &mut self.evictable, &mut self.unjournalled] {
                 chunks.remove(&chunk);
             }
             self.replaced.remove(&chunk);
@@ -415,14 +415,14 @@ impl Store {
         let mut regions: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
         for chunk in log.chunks() {
             let Some(placed) = &chunk.placed else {
-                assert!(chunk.is_at_hand(), "chunk {} is somewhere", chunk.number);
+                assert!(chunk.is_resident(), "chunk {} is somewhere", chunk.number);
                 continue;
             };
             *chunks.entry(placed.segment).or_default() += 1;
             let end = placed.records_at() + u64::from(placed.room);
             regions.entry(placed.segment).or_default().push((placed.region, end));
             assert!(chunk.end() <= placed.room, "chunk {} fits into its region", chunk.number);
-            assert!(chunk.is_at_hand() || placed.synced == chunk.end(), "what is not at hand stays on disk");
+            assert!(chunk.is_resident() || placed.synced == chunk.end(), "what is not resident stays on disk");
             let is_known = placed.synced == chunk.end() || self.open.contains(&chunk.number);
             let is_known = is_known || (placed.written < placed.given && self.commit.is_some());
             assert!(
@@ -445,9 +445,9 @@ impl Store {
         assert!(self.segments.values().is_sorted_by_key(|segment| !segment.sealed), "the last ones are not sealed");
         let evictable = log.chunks().filter(|chunk| chunk.is_evictable()).all(|it| self.evictable.contains(&it.number));
         assert!(evictable, "what can be evicted is known");
-        let is_unsaid = |chunk: &&Chunk| chunk.placed.as_ref().is_some_and(|placed| placed.unsaid > 0);
-        let unsaid = log.chunks().filter(is_unsaid).map(|chunk| chunk.number);
-        assert!(unsaid.eq(self.unsaid.iter().copied()), "what is unsaid is known");
+        let is_unjournalled = |chunk: &&Chunk| chunk.placed.as_ref().is_some_and(|placed| placed.unjournalled > 0);
+        let unjournalled = log.chunks().filter(is_unjournalled).map(|chunk| chunk.number);
+        assert!(unjournalled.eq(self.unjournalled.iter().copied()), "what is unjournalled is known");
         assert!(self.replies.iter().all(|reply| reply.commit <= self.commits + 1), "every answer is covered");
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Salvage {
     has_read: bool,
 }
 
-/// So many bytes a topic keeps at hand of what is on the medium too: consumers that are not far behind read no file, and
+/// So many bytes a topic keeps resident of what is on the medium too: consumers that are not far behind read no file, and
 /// a long queue costs no memory.
 const SHARE: usize = 8 * 1024 * 1024;
 /// What a disk reads as a whole or not at all.
@@ -90,7 +90,7 @@ impl Topic {
             wanted.extend(active.filter_map(|(_, channel)| channel.cursor().and_then(ahead)));
         }
         for number in wanted {
-            let Some(chunk) = self.log.chunk(number).filter(|chunk| !chunk.is_at_hand()) else { continue };
+            let Some(chunk) = self.log.chunk(number).filter(|chunk| !chunk.is_resident()) else { continue };
             let is_wanted = |placed: &Placed| !(placed.loading || is_waiting && placed.failures > 0);
             if chunk.placed.as_deref().is_some_and(is_wanted) {
                 store.read(chunk, cx);

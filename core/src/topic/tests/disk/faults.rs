@@ -253,7 +253,7 @@ fn whoever_waits_for_a_durable_topic_that_is_deleted_is_refused() {
 }
 
 #[test]
-fn what_nobody_has_credit_for_is_not_kept_at_hand() {
+fn what_nobody_has_credit_for_is_not_kept_in_memory() {
     let mut world = World::new(true, 0, 1, |_, memory| *memory = 256 * 1024);
     CHANNELS[..2].iter().for_each(|channel| world.consume(channel, 0));
     for _ in 0..10 {
