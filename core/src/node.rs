@@ -174,7 +174,7 @@ pub fn parse(bytes: &[u8]) -> Result<(BTreeMap<TopicName, Entry>, Vec<String>), 
         let entry: &mut Entry = topics.entry(name).or_default();
         entry.paused |= topic.paused;
         for channel in topic.channels.unwrap_or_default() {
-            let incarnation = channel.incarnation.filter(|&number| number < storage::NUMBERS_END).map(Incarnation);
+            let incarnation = channel.incarnation.filter(|&number| number < storage::NUMBERS_END / 2).map(Incarnation);
             match ChannelName::new(&channel.name) {
                 Some(name) => {
                     let listed = entry.channels.entry(name).or_default();

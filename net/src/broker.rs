@@ -104,7 +104,9 @@ impl Broker {
             let (options, budget, listed) = (Arc::clone(&options), budget.clone(), topics.get(&name));
             let topic = match found {
                 Some((_, recovered)) => {
-                    Topic::recover(name.clone(), options, budget, env.seed, disk, recovered, listed, now)
+                    let topic = Topic::recover(name.clone(), options, budget, env.seed, disk, recovered, listed, now);
+                    topics.insert(name.clone(), topic.entry());
+                    topic
                 }
                 None => {
                     let mut topic = Topic::on_disk(name.clone(), options, budget, env.seed, disk);
@@ -112,7 +114,6 @@ impl Broker {
                     topic
                 }
             };
-            topics.insert(name.clone(), topic.entry());
             restored.insert(name, SharedTopic::new(topic, place));
         }
         Arc::new_cyclic(|me| Self {

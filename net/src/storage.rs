@@ -262,7 +262,9 @@ impl Place {
                 Failed { op, reason, is_of_medium }
             }
         };
-        let state = self.make().await.map_err(failed(0))?;
+        // What is there can be read, whatever comes of making its names safe.
+        let only_reads = ops.iter().all(|op| matches!(op, Op::Read { .. }));
+        let state = if only_reads { self.state.read().await } else { self.make().await.map_err(failed(0))? };
         let refused = match *state {
             State::Removed => Some("the topic was deleted"),
             State::Unusable => {
@@ -312,7 +314,7 @@ impl Place {
         format!("{}/{}", self.path, file.name())
     }
 
-    /// Makes the directory if there is none.
+    /// Makes the directory if there is none, and its name safe if a start could not.
     async fn make(&self) -> io::Result<RwLockReadGuard<'_, State>> {
         let state = self.state.read().await;
         if !matches!(*state, State::Absent | State::Begun) {

@@ -9,7 +9,7 @@ use nsq_core::name::TopicName;
 use nsq_core::options::Options;
 use nsq_core::topic::disk::Lane;
 use nsq_core::topic::io::Admin;
-use nsq_net::client::plain::{Producer, Published};
+use nsq_net::client::plain::{Consumer, Event, Producer, Published};
 use nsq_net::disk::{Content, Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use nsq_net::server::Lost;
@@ -595,6 +595,27 @@ async fn a_durable_topic_whose_names_of_files_cannot_be_made_safe_waits_too() {
         assert_eq!(nsqd.server.broker().health().is_ok(), found == 3);
         dir = nsqd.stop_in_order().await.1;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_is_read_though_its_names_cannot_be_made_safe() {
+    let dir = stored(3).await;
+    let is_over = Arc::new(AtomicBool::new(false));
+    let works = Arc::clone(&is_over);
+    let fails = move |op: &Op| {
+        let is_it = matches!(op, Op::SyncDir(name) if name == "topics");
+        (is_it && !works.load(Ordering::Relaxed)).then_some(io::ErrorKind::Other)
+    };
+    let nsqd = durable(dir, fails).await;
+    let mut consumer = Consumer::connect(&nsqd.tcp, None, "t", "c").await.unwrap();
+    consumer.ready(10);
+    for _ in 0..3 {
+        let event = tokio::time::timeout(Duration::from_secs(20), consumer.next()).await.expect("a message").unwrap();
+        assert!(matches!(event, Event::Message(_)));
+    }
+    is_over.store(true, Ordering::Relaxed);
+    until("the disk works", || nsqd.server.broker().health().is_ok()).await;
+    nsqd.stop_in_order().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

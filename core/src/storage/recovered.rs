@@ -182,9 +182,7 @@ impl Recovered {
         self.chunks.get(&place.chunk).is_some_and(|(_, region)| place.offset < region.used)
     }
 
-    /// Places are told apart by the low half of their chunks' numbers: nothing is farther behind than half of those, or
-    /// some number is wrong. No position is where no record was, no two channels have a name, and what a channel has not
-    /// handed out is in order.
+    /// No position is where no record was, no two channels have a name, and what a channel has not handed out is in order.
     pub(super) fn drop_what_cannot_be(&mut self) {
         let begin = self.begin();
         self.fan = settle(&self.chunks, self.fan).clamp(begin, self.end());

@@ -4,8 +4,8 @@
 //! the disk has failed:
 //!
 //! - A message stays in memory only while every queue of its topic is shorter than `--mem-queue-size`. So of what a channel
-//!   has not handed out, no more than that is in memory only; twice as much if its topic was paused meanwhile, for that is a
-//!   queue, too.
+//!   has not handed out, no more than twice as much is in memory only, for a topic that is paused is a queue, too; and
+//!   what is in flight.
 //! - What was written is fsynced within `--sync-timeout`, and an fsync that was under way before.
 
 use super::{Cluster, Nsqd};
