@@ -400,13 +400,18 @@ const fn written(op: &Op) -> Option<FileName> {
     }
 }
 
-/// Does an operation again and again until it succeeds, or what it is about is not there.
+/// Does an operation again and again until it succeeds, or what it is about is not there. The same trouble is told once.
 async fn insist(disk: &dyn Disk, op: PortOp) {
+    let mut told = String::new();
     while let Err(error) = disk.run(op.clone()).await {
         if error.kind() == io::ErrorKind::NotFound {
             return;
         }
-        tracing::error!("DISK: failed to remove a deleted topic's files - {error}; trying again to {op}");
+        let reason = error.to_string();
+        if told != reason {
+            tracing::error!("DISK: failed to remove a deleted topic's files - {reason}; trying again to {op}");
+            told = reason;
+        }
         tokio::time::sleep(RETRY).await;
     }
 }
