@@ -119,6 +119,11 @@ impl fmt::Display for Op {
     }
 }
 
+/// The checksum of everything on disk: CRC-32C, continued.
+pub fn crc(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
+}
+
 /// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has changed,
 /// and what cannot be read now is not lost.
 pub fn is_of_medium(error: &io::Error) -> bool {

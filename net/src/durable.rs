@@ -1,14 +1,10 @@
 //! Which topics are durable: their messages are acknowledged when they are on the medium, not before.
 //!
-//! In goes what the operator said (`--durable`, `--durable-topic`), out comes yes or no for a name, asked once when a
-//! topic opens. The rule: an ephemeral topic is never durable, whatever a pattern says.
+//! In goes what the operator said (`--durable`, `--durable-topic`), out comes yes or no for a name, asked when a
+//! topic is read at the start and when it opens. The rule: an ephemeral topic is never durable, whatever a pattern says.
 
-use crate::storage::Stored;
 use nsq_core::name::TopicName;
 use wildmatch::WildMatch;
-
-/// So many topics are named in one line of the log.
-const NAMED: usize = 20;
 
 /// The operator's choice. By default no topic is durable.
 #[derive(Clone, Debug, Default)]
@@ -24,21 +20,6 @@ impl Durable {
     pub fn covers(&self, topic: &TopicName) -> bool {
         let matches = |pattern: &String| WildMatch::new(pattern).matches(topic.as_str());
         !topic.is_ephemeral() && (self.all || self.patterns.iter().any(matches))
-    }
-
-    /// Tells of topics whose journal was written while they were durable, which they are not any more: whoever has
-    /// forgotten a flag would learn that from the next power cut.
-    pub(crate) fn tell_what_changes(&self, stored: &Stored) {
-        let were = stored.topics.iter().filter(|(_, (_, recovered))| recovered.was_durable).map(|(topic, _)| topic);
-        let topics: Vec<_> = were.filter(|topic| !self.covers(topic)).map(TopicName::as_str).collect();
-        if !topics.is_empty() {
-            let (count, named) = (topics.len(), topics[..topics.len().min(NAMED)].join(", "));
-            let more = if count > NAMED { ", ..." } else { "" };
-            tracing::warn!(
-                "DURABLE: {count} topics were durable and are not any more, neither --durable nor a --durable-topic is \
-                 for them: {named}{more}"
-            );
-        }
     }
 }
 

@@ -6,10 +6,10 @@
 //! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
 //! when that is not worth it any more, core says; here each is tried a few times.
 
-use crate::disk::{self, Content, Disk, Found, Op, Outcome};
+use crate::disk::{self, Content, Disk, Found, Op, Outcome, crc};
 use crate::durable::Durable;
 use crate::reserve;
-use crate::storage::{DELETED, Stored, crc, discard, tell_damage};
+use crate::storage::{DELETED, Stored, discard, tell_damage};
 use bytes::Bytes;
 use nsq_core::name::TopicName;
 use nsq_core::storage::diskqueue;
@@ -28,8 +28,11 @@ const AT_ONCE: usize = 8;
 /// So often is tried what cannot be read, and with such a pause: what is given up is given up for good.
 const TRIES: u32 = 4;
 const PAUSE: Duration = Duration::from_millis(100);
-/// Bytes that are written again, and fsynced, at a time.
-const PIECE: usize = 8 * 1024 * 1024;
+/// Bytes that are written again, and fsynced, at a time; of what cannot be read as a whole, one page.
+const PIECE: u64 = 8 * 1024 * 1024;
+const PAGE: u64 = 4096;
+/// So many topics are named in one line of the log.
+const NAMED: usize = 20;
 /// More than upstream writes into a queue's metadata file.
 const META_MAX: usize = 256;
 
@@ -83,7 +86,23 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>, durable: &Durable) -> io::Result<
             }
         }
     }
+    tell_of_durable(&stored, durable);
     Ok(stored)
+}
+
+/// Tells of topics whose journal was written while they were durable, which they are not any more: whoever has forgotten a
+/// flag would learn that from the next power cut.
+fn tell_of_durable(stored: &Stored, durable: &Durable) {
+    let were = stored.topics.iter().filter(|(_, (_, recovered))| recovered.was_durable).map(|(topic, _)| topic);
+    let topics: Vec<_> = were.filter(|topic| !durable.covers(topic)).map(TopicName::as_str).collect();
+    if !topics.is_empty() {
+        let (count, named) = (topics.len(), topics[..topics.len().min(NAMED)].join(", "));
+        let more = if count > NAMED { ", ..." } else { "" };
+        tracing::warn!(
+            "DURABLE: {count} topics were durable and are not any more, neither --durable nor a --durable-topic is for \
+             them: {named}{more}"
+        );
+    }
 }
 
 /// Tells of messages that upstream's nsqd has left in the data directory: whoever thinks that they are served has to hear
@@ -258,25 +277,29 @@ fn refuse_if(is_durable: bool, what: &str, error: &io::Error) -> Result<(), Unre
 }
 
 /// Writes what is in a part of a file once more, and fsyncs it: if an fsync failed in the process before this one, the
-/// system may show what is not on the medium and hold it for written. For the same reason an fsync is never tried alone.
+/// system may show what is not on the medium and hold it for written. For the same reason an fsync of a file is never tried alone.
 async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Result<()> {
-    let mut at = part.start;
+    let (mut at, mut by_page) = (part.start, 0..0);
     while at < part.end {
-        let length = usize::try_from(part.end - at).unwrap_or(usize::MAX).min(PIECE);
-        let content = match patiently(disk, Op::Read(file.clone(), at, length)).await {
-            Ok(outcome) => Bytes::from(outcome.content()),
-            Err(error) if disk::is_of_medium(&error) => {
-                // A page of it is lost anyway, and the others are not to be withheld for that.
-                tell_unsafe(&file, &error);
-                at += length as u64;
+        let is_page = by_page.contains(&at);
+        let next = if is_page { (at / PAGE + 1) * PAGE } else { at.saturating_add(PIECE) }.min(part.end);
+        let read = Op::Read(file.clone(), at, (next - at) as usize);
+        let read = if is_page { disk.run(read).await } else { patiently(disk, read).await };
+        let content = match read.map(Outcome::content) {
+            Ok(content) if content.is_empty() => break,
+            Ok(content) => Bytes::from(content),
+            Err(error) if !disk::is_of_medium(&error) => return Err(error),
+            Err(_) if !is_page => {
+                by_page = at..next;
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                // What is in this page is lost anyway, and the others are not to be withheld for that.
+                tell_unsafe(&file, &error);
+                at = next;
+                continue;
+            }
         };
-        if content.is_empty() {
-            break;
-        }
-        let next = at + content.len() as u64;
         let mut tries = 1;
         while let Err(error) = write_safely(disk, &file, at, &content).await {
             if tries == TRIES {

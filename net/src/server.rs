@@ -84,7 +84,6 @@ impl Server {
         let topics = metadata::load(&*env.disk).await?;
         recovery::tell_of_foreign(&*env.disk).await;
         let stored = recovery::load(&env.disk, &config.durable).await?;
-        config.durable.tell_what_changes(&stored);
         let broker = Broker::new(config.options, env, config.mem_queue_bytes, config.durable, topics, stored);
         broker.storage.keep_reserve().await;
         broker.call_all();

@@ -5,7 +5,7 @@
 //! topic's is renamed before its files go, so that the deletion is one step.
 
 use crate::broker::Broker;
-use crate::disk::{self, Content, Disk, Op as PortOp, Outcome};
+use crate::disk::{self, Content, Disk, Op as PortOp, Outcome, crc};
 use crate::durable::Durable;
 use crate::reserve::{self, Reserve};
 use crate::sync::{Arc, AtomicU64, Mutex, MutexGuard, Ordering, PoisonError};
@@ -216,11 +216,6 @@ pub(crate) fn tell_damage(topic: &TopicName, directory: &str, problems: &[Proble
     if untold > 0 {
         tracing::error!("TOPIC({topic}): {directory} is damaged in {untold} more places, {bytes} bytes");
     }
-}
-
-/// CRC-32C, continued.
-pub(crate) fn crc(before: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(before, bytes)
 }
 
 /// Where a topic's files are.

@@ -550,16 +550,20 @@ async fn topics_take_turns_on_a_slow_disk() {
     nsqd.server.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_durable_topic_that_cannot_be_made_safe_waits_for_a_start_that_can() {
-    let dir = stored(3).await;
-    // Nothing tells that its segment is on the medium.
+/// Removes the journal of the topic `t`: nothing tells that its segment is on the medium.
+fn forget_what_is_safe(dir: &TempDir) {
     for entry in std::fs::read_dir(dir.path().join("topics/t.0000000000000001")).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "journal") {
             std::fs::remove_file(path).unwrap();
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_durable_topic_that_cannot_be_made_safe_waits_for_a_start_that_can() {
+    let dir = stored(3).await;
+    forget_what_is_safe(&dir);
     let fails = |op: &Op| matches!(op, Op::Sync(file) if is_of_t(file)).then_some(io::ErrorKind::Other);
     let nsqd = durable(dir, fails).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(0), Some(3)), "it is no other topic's problem");
@@ -576,6 +580,35 @@ async fn a_durable_topic_that_cannot_be_made_safe_waits_for_a_start_that_can() {
     let nsqd = durable(nsqd.stop_in_order().await.1, fails).await;
     assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)));
     nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_can_be_read_are_made_safe_beside_one_that_cannot() {
+    const PAGE: u64 = 4096;
+    let nsqd = durable(TempDir::new().unwrap(), |_| None).await;
+    for _ in 0..3 {
+        assert_eq!(publish(&nsqd, "t", &[b'm'; 6000]).await, Published::Accepted);
+    }
+    let dir = nsqd.stop_in_order().await.1;
+    forget_what_is_safe(&dir);
+    let written = Arc::new(Mutex::new(BTreeSet::new()));
+    let writes = Arc::clone(&written);
+    let fails = move |op: &Op| match op {
+        Op::Read(file, at, length) if file.ends_with(".log") => {
+            let is_bad = *at < 2 * PAGE && at.saturating_add(*length as u64) > PAGE;
+            is_bad.then_some(io::ErrorKind::Other)
+        }
+        Op::Write(file, at, Content::Whole(content)) if file.ends_with(".log") => {
+            let end = at + content.len() as u64;
+            writes.lock().unwrap().extend(at / PAGE..end.div_ceil(PAGE));
+            None
+        }
+        _ => None,
+    };
+    let nsqd = durable(dir, fails).await;
+    assert!(depth(&nsqd, "t") > Some(0), "there are others");
+    assert_eq!(*written.lock().unwrap(), BTreeSet::from([0, 2, 3, 4]));
+    nsqd.stop_in_order().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -621,20 +654,21 @@ async fn what_is_there_is_read_though_its_names_cannot_be_made_safe() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_that_a_start_could_not_make_safe_are_safe_before_anything_is_acknowledged() {
     let dir = stored(3).await;
-    let synced = Arc::new(Mutex::new(None));
-    let syncs = Arc::clone(&synced);
+    let (failed, is_safe) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (fails, names) = (Arc::clone(&failed), Arc::clone(&is_safe));
     let fails = move |op: &Op| match op {
         Op::SyncDir(name) if name == "topics" => {
-            let is_first = syncs.lock().unwrap().replace(false).is_none();
-            *syncs.lock().unwrap() = Some(!is_first);
-            is_first.then_some(io::ErrorKind::Other)
+            names.store(fails.swap(true, Ordering::Relaxed), Ordering::Relaxed);
+            (!names.load(Ordering::Relaxed)).then_some(io::ErrorKind::Other)
         }
+        // No message is written before.
+        Op::Write(file, ..) if file.ends_with(".log") && !names.load(Ordering::Relaxed) => Some(io::ErrorKind::Other),
         _ => None,
     };
     let nsqd = durable(dir, fails).await;
-    assert_eq!(*synced.lock().unwrap(), Some(false), "the start has tried it");
+    assert!(failed.load(Ordering::Relaxed), "the start has tried it");
     assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted);
-    assert_eq!(*synced.lock().unwrap(), Some(true));
+    assert!(is_safe.load(Ordering::Relaxed));
     nsqd.stop().await;
 }
 

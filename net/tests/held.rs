@@ -242,7 +242,10 @@ impl<'a> Pipe<'a> {
 impl Drop for Pipe<'_> {
     /// Lets them go, for the runtime ends when they have.
     fn drop(&mut self) {
-        drop(OpenOptions::new().read(true).write(true).open(self.0));
+        // As long as this is open nobody waits; who comes later finds nothing.
+        let open = OpenOptions::new().read(true).write(true).open(self.0);
+        let _ = std::fs::remove_file(self.0);
+        drop(open);
     }
 }
 

@@ -1,5 +1,5 @@
-//! What must be known from one life of an nsqd to the next, if its disk is sound: how often a message was handed out, and until
-//! when a consumer has put it off.
+//! What must be known from one life of an nsqd to the next, if its disk is sound: how often a message was handed out, and
+//! until when a consumer has put it off.
 //!
 //! An end in order writes all of that. After a crash a durable topic knows what the journal was told, which is everything
 //! that was so for [`HEARD`]; a default topic may have forgotten it.
@@ -35,8 +35,8 @@ pub fn attempts_go_on(entries: &Entries) -> u64 {
     went_on
 }
 
-/// On a network whose packets take no longer than `latency`, and which loses none: what a consumer has put off comes no sooner than it wished. How
-/// often that was in another life.
+/// On a network whose packets take no longer than `latency`, and which loses none: what a consumer has put off comes no
+/// sooner than it wished. How often that was in another life.
 ///
 /// # Panics
 /// If it does.

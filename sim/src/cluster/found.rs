@@ -9,6 +9,7 @@ use nsq_core::storage::names::{self, FileName, TOPICS};
 use nsq_core::storage::recovery::Recovery;
 use nsq_core::topic::Topic;
 use nsq_core::topic::disk::{Disk, Loaded};
+use nsq_net_sim::disk::crc;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,9 +53,4 @@ impl Nsqd {
         found.values_mut().for_each(|messages| messages.sort_unstable());
         found
     }
-}
-
-/// CRC-32C, continued.
-fn crc(before: u32, bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(before, bytes)
 }
