@@ -1,23 +1,25 @@
 //! A bit that flips on the medium: what it may cost, and what it may not.
 //!
-//! In a segment, records that it hits may be lost, and so may those of a region whose head it hits; but only if that is reported, and
-//! nothing else.
+//! In a segment, records that it hits may be lost, and so may those of a region whose head it hits; but only if that is
+//! reported, and nothing else.
 
 use super::world::{End, World};
 use crate::message::PAYLOAD_HEADER;
 use crate::storage::names::FileName;
 use crate::storage::record::{DEFERRED_EXTRA, HEADER};
-use crate::storage::segment::REGION_HEAD;
+use crate::storage::segment::{HEAD, REGION_HEAD};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use proptest::prelude::*;
 
 impl World {
-    /// A bit of a file flips while nobody looks: what it hits is lost, and may be, if it is reported; the rest is not.
+    /// A bit of a file flips while nobody looks: what it hits is lost, and may be, if it is reported; the rest is not. In
+    /// room that no record uses it looks like a record that was lost, and numbers that a power cut has left out like more.
     pub(super) fn rot(&mut self, file: FileName, bit: prop::sample::Index) {
         let content = self.files.content(file);
         let bit = bit.index(content.len() * 8);
         self.flipped = self.hit(&content, bit / 8);
+        self.room_hit = self.flipped.is_empty() && bit / 8 >= HEAD && content[bit / 8] == 0;
         self.files.flip(file, bit);
         self.crash(End::Kill);
     }

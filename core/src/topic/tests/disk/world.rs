@@ -74,6 +74,8 @@ pub(super) struct World {
     pub(super) problems: Vec<Problem>,
     /// Messages that a flipped bit may have cost.
     pub(super) flipped: BTreeSet<usize>,
+    /// It was in room of a segment that nothing uses.
+    pub(super) room_hit: bool,
     /// What was not fsynced may be there in part: nobody can tell what is missing, so something may come twice.
     pub(super) torn: bool,
     /// A gap was found in a chunk, which only what was at risk leaves there. How many messages were in it is a guess, so
@@ -155,6 +157,7 @@ impl World {
             saved: None,
             problems: Vec::new(),
             flipped: BTreeSet::new(),
+            room_hit: false,
             torn: false,
             gap: false,
         };
@@ -500,7 +503,7 @@ impl World {
             let is_loss = |problem: &&Problem| matches!(problem.what, Trouble::Missing | Trouble::Lost(..));
             let loss: Vec<_> = recovered.problems.iter().filter(is_loss).collect();
             assert!(
-                loss.is_empty() || !self.durable || !self.flipped.is_empty() || self.torn,
+                loss.is_empty() || !self.durable || !self.flipped.is_empty() || self.room_hit || self.torn,
                 "what the journal speaks of is there: {loss:?}"
             );
             assert!(recovered.numbers.chunk >= self.largest_chunk, "chunk {} again", recovered.numbers.chunk);
@@ -562,12 +565,8 @@ impl World {
                 None => assert!(backlog.insert(number), "{number} is in the backlog twice"),
             }
         });
-        let channels = topic.stats(None, false).channels;
-        let channels =
-            channels.iter().filter_map(|stats| CHANNELS.into_iter().find(|known| *known == stats.name.as_str()));
-        let channels: Vec<_> = channels.collect();
         for number in 0..self.messages.len() {
-            for &channel in &channels {
+            for channel in CHANNELS.into_iter().filter(|channel| topic.has_channel(&channel_name(channel))) {
                 let view = self.messages[number].seen.get(channel).copied();
                 let is_there = there.contains_key(&(channel, number)) || backlog.contains(&number);
                 let is_excused = at_risk.contains(&(Some(channel.into()), number)) || at_risk.contains(&(None, number));
