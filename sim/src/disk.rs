@@ -123,8 +123,13 @@ impl SimDisk {
         state.failed == 0 && state.faults.slow_one_in == 0
     }
 
-    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found may not be all there is, or not
-    /// be safe.
+    /// A bit has flipped, or a page was spoiled.
+    pub(crate) fn is_rotten(&self) -> bool {
+        self.state().is_rotten
+    }
+
+    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found may
+    /// not be all there is, or not be safe.
     pub(crate) fn unsure(&self) -> u64 {
         self.state().unsure
     }
@@ -208,6 +213,7 @@ impl SimDisk {
             if let Ok(file) = state.tree.file(&name)
                 && let Some(at) = file.flip(&mut state.random)
             {
+                state.is_rotten = true;
                 (self.0.count)("flipped_bits", 1);
                 return Some((name, at));
             }
@@ -229,13 +235,14 @@ impl SimDisk {
             })
         });
         (self.0.count)("flipped_bits", u64::from(hit.is_some()));
+        state.is_rotten |= hit.is_some();
         hit
     }
 
     /// A page of one of the files whose names end so cannot be read any more; tells the name, what is in the file, and where
     /// the page is in there. A file has only one such page.
     pub fn spoil(&self, ending: &str) -> Option<(String, Vec<u8>, Range<usize>)> {
-        let State { tree, random, .. } = &mut *self.state();
+        let State { tree, random, is_rotten, .. } = &mut *self.state();
         let mut files = tree.files();
         files.retain(|(name, _)| name.ends_with(ending));
         while !files.is_empty() {
@@ -243,6 +250,7 @@ impl SimDisk {
             if let Ok(file) = tree.file(&name)
                 && let Some((content, page)) = file.spoil(random)
             {
+                *is_rotten = true;
                 (self.0.count)("spoiled_pages", 1);
                 return Some((name, content, page));
             }

@@ -339,7 +339,9 @@ fn starts_meet_failures() {
         }
         world.finish().await;
         sim.count("topics_left_alone", sim.errors("the messages in there are not used") as u64);
-        assert_eq!(sim.errors("set aside"), 0, "nothing is wrong with any file");
+        // Of a journal whose directory was never fsynced, an earlier try may be there: nobody relied on it.
+        let journals = sim.errors("journal is set aside");
+        assert_eq!(sim.errors("is set aside"), journals, "nothing is wrong with any other file");
     });
 }
 
@@ -663,13 +665,14 @@ fn pauses_outlive_processes() {
 /// What little is needed of a segment is carried out of it, and the segment goes.
 #[test]
 fn stragglers_do_not_keep_files() {
+    const FILLER: u64 = 10_000;
     sweep("stragglers_do_not_keep_files", SEEDS, async |sim: Sim| {
         sim.require(&["stragglers", "most_is_gone", "segments_made"]);
         let world = World::start(sim.clone(), |plan, random| {
             plan.keeping.mem_queue_size = 2 * random.below(2);
             plan.keeping.max_bytes_per_file = 16 << 10;
             plan.topics.truncate(1);
-            (plan.producer.messages, plan.producer.pause, plan.producer.filler) = (800, millis(10), 10_000);
+            (plan.producer.messages, plan.producer.pause, plan.producer.filler) = (800, millis(10), FILLER);
             (plan.producer.defer_one_in, plan.producer.defer) = (50, millis(100_000));
             (plan.consumer.work, plan.consumer.forget) = (millis(5), 0);
         });
@@ -682,8 +685,10 @@ fn stragglers_do_not_keep_files() {
         let (files, made) = (world.nsqd.segments(), world.published());
         sim.count("stragglers", world.nsqd.queued().values().sum());
         sim.count("most_is_gone", (made > files.iter().sum::<u64>() * 3).into());
-        // Segments of which a quarter is needed stay, and the last ones, which nothing has been added to yet, or was just now.
-        let most = 4 * needed + 3 * CHUNK;
+        // Segments of which a quarter is needed stay; and the last ones, which nothing has been added to yet, or was just now;
+        // and what has ended since the last look, as long as that are fewer than what is needed.
+        let ended = world.nsqd.queued().values().sum::<u64>() * FILLER;
+        let most = 4 * needed + 3 * CHUNK + ended;
         assert!(files.iter().sum::<u64>() <= most, "{files:?} are left of {made} bytes, of which {needed} are needed");
         world.finish().await;
     });

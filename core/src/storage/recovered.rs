@@ -143,6 +143,12 @@ impl Recovered {
         self.problems.iter().find(|problem| matches!(problem.what, Trouble::Version(_)))
     }
 
+    /// Whether something in a segment is damaged, or cannot be read.
+    pub(crate) fn has_gaps(&self) -> bool {
+        let is_gap = |what: &Trouble| matches!(what, Trouble::Damaged(_) | Trouble::Unreadable(_));
+        self.problems.iter().any(|problem| matches!(problem.file, FileName::Segment(_)) && is_gap(&problem.what))
+    }
+
     /// What has to be written again before it can be relied upon: see [`Segment::safe`].
     pub fn unsafe_parts(&self) -> impl Iterator<Item = (FileName, Range<u64>)> {
         let parts = self.segments.iter().filter(|(_, segment)| !segment.safe.sealed);

@@ -65,6 +65,7 @@ pub struct Topic {
     gone: bool,
     exiting: bool,
     has_doubles: bool,
+    has_gaps: bool,
     /// Where the next channel's creation is counted.
     next_incarnation: u64,
     /// Where messages may be kept, and what is kept there: nothing, until it is needed.
@@ -151,6 +152,7 @@ impl Topic {
             gone: false,
             exiting: false,
             has_doubles: false,
+            has_gaps: false,
             next_incarnation: 1,
             disk: None,
             store: None,
@@ -177,6 +179,12 @@ impl Topic {
     /// tell which of two copies is the one.
     pub const fn has_doubles(&self) -> bool {
         self.has_doubles
+    }
+
+    /// Whether something was damaged in what its start found. How many messages that were is a guess, so places in the log
+    /// may be off by some, and what is left may come twice.
+    pub const fn has_gaps(&self) -> bool {
+        self.has_gaps
     }
 
     /// Why its disk cannot be relied upon at present.

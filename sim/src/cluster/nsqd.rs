@@ -295,8 +295,8 @@ impl Nsqd {
         ((seen == queued).then_some(held), given)
     }
 
-    /// Whether it may have messages of the topic twice: a process has lost the journal that told which copy is the one, and
-    /// all that came after it go on with both.
+    /// Whether messages of the topic may come twice: a process has lost the journal that told which copy is the one, or has
+    /// had to guess how many messages were in a gap, and all that came after it go on with that.
     pub fn has_doubles(&self, topic: &str) -> bool {
         lock(&self.shared.doubles).contains(topic)
     }
@@ -367,7 +367,9 @@ async fn serve(name: String, sim: Sim, shared: Shared, config: NsqdConfig, disk:
     };
     let broker = Arc::clone(server.broker());
     broker.inspect(|topic| {
-        if topic.has_doubles() {
+        // A durable topic relies on nothing that a power cut may have torn.
+        let has_gaps = topic.has_gaps() && (!topic.is_durable() || disk.is_rotten());
+        if topic.has_doubles() || has_gaps {
             lock(&shared.doubles).insert(topic.name().to_string());
         }
     });

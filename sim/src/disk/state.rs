@@ -23,6 +23,8 @@ pub(super) struct State {
     /// Of these, the fsyncs and what only looks, in this life: whoever starts may not know of all there is, or not have made
     /// it safe.
     pub(super) unsure: u64,
+    /// A bit has flipped, or a page was spoiled.
+    pub(super) is_rotten: bool,
     /// How often in a row a file or directory could not be read.
     unread: BTreeMap<String, u32>,
     /// In which directories something was begun that an fsync of them completes, and what.
@@ -59,6 +61,7 @@ impl State {
             done: 0,
             failed: 0,
             unsure: 0,
+            is_rotten: false,
             unread: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             cut: None,

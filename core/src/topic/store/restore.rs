@@ -35,6 +35,7 @@ impl Topic {
         now: Now,
     ) -> Self {
         let mut topic = Self::on_disk(name, options, budget, seed, disk);
+        topic.has_gaps = recovered.has_gaps();
         let Recovered { numbers, paused, fan, chunks, channels, deferred, segments, .. } = recovered;
         let Recovered { last_journal, journal, gone, obsolete, carried, .. } = recovered;
         topic.ids.start_above(numbers.id);
@@ -47,11 +48,7 @@ impl Topic {
             *held_back.entry(place.chunk).or_default() += 1;
         }
         let mut store = Store::new(disk, topic.options.clone(), topic.log.end());
-        for (number, recovered::Segment { length, safe, end }) in segments {
-            let safe = Safe { end, ..safe };
-            let segment = Segment { end: length, created: true, sealed: true, safe, ..Segment::default() };
-            store.segments.insert(number, segment);
-        }
+        store.segments.extend(segments.into_iter().map(|(number, found)| (number, Segment::found(found))));
         for (number, (segment, region)) in chunks {
             let passed = match number.cmp(&fan.place.chunk) {
                 Ordering::Less => None,
@@ -127,13 +124,20 @@ impl Topic {
         self.paused = listed.paused;
         self.start_incarnations_above(listed);
         for (name, &channel) in &listed.channels {
-            let gone = gone.get(name).filter(|&&gone| Some(gone) >= channel.incarnation);
-            match (gone, &mut self.store) {
+            match (gone.get(name), &mut self.store) {
+                (Some(&gone), _) if channel.incarnation > Some(gone) => self.create_again(name.clone(), channel.paused),
                 // The next start is to know it as well, unless `nsqd.dat` is saved before.
                 (Some(&gone), Some(store)) => store.journal.departed.push_back((gone, name.clone())),
                 _ => self.list(name.clone(), channel.paused, carried),
             }
         }
+    }
+
+    /// A channel that came after the last batch of the journal, which tells of the end of one of that name: nothing is its
+    /// own that was given to channels by then.
+    fn create_again(&mut self, name: ChannelName, paused: bool) {
+        let incarnation = self.new_incarnation();
+        self.add(Channel::recalled(name, paused, incarnation, Recalled { ranges: Vec::new(), out: Vec::new() }));
     }
 
     /// A channel that `nsqd.dat` lists, and which may be known by its name only.
@@ -155,6 +159,14 @@ impl Topic {
             recalled.out.push((Loc::of(place), 1, None));
         }
         self.add(Channel::recalled(name, paused, incarnation, recalled));
+    }
+}
+
+impl Segment {
+    /// One that a start has found: nothing is added to it.
+    fn found(found: recovered::Segment) -> Self {
+        let safe = Safe { end: found.end, ..found.safe };
+        Self { end: found.length, created: true, sealed: true, safe, ..Self::default() }
     }
 }
 

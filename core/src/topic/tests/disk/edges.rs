@@ -227,6 +227,8 @@ fn a_channel_that_was_created_again_stays() {
     for _ in 0..2 {
         world.crash(End::Kill);
         assert!(world.bench.topic.has_channel(&ChannelName::new("a").expect("a name")));
+        let stats = world.bench.topic.stats(Some("a"), false);
+        assert_eq!(stats.channels[0].depth, 1, "what the first one had stays dropped");
     }
     world.drain();
     assert!(world.messages[1].seen["a"].finished, "it came to the new channel");
