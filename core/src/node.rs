@@ -258,7 +258,7 @@ mod tests {
         let (listed, _) = parse(&file).unwrap();
         assert_eq!(listed.keys().map(TopicName::as_str).collect::<Vec<_>>(), ["t", "u", "v"]);
         let again = ChannelEntry { paused: false, incarnation: Some(Incarnation(3)) };
-        assert_eq!(listed[&topic("u")].channels, [(channel("again"), again)].into());
+        assert_eq!(listed[&topic("u")].channels, [(channel("again"), again)].into_iter().collect());
         assert!(node.directory().has(&topic("t"), Some(&channel("c#ephemeral"))), "nsqlookupds hear of it");
         assert!(node.directory().has(&topic("e#ephemeral"), Some(&channel("c"))));
     }

@@ -17,10 +17,12 @@ use nsq_core::session::{Cause, Command, Session, Target};
 use nsq_core::time::Instant;
 use nsq_core::topic::io::{ConnId, Input, OUTBOX_LIMIT};
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
@@ -42,23 +44,30 @@ const IDLE_BUFFER: usize = 4 * 1024;
 const IDLE_COMMANDS: usize = 16;
 /// Bytes that have left for a consumer's socket before its topic is told at once, and not with the next command.
 const ROOM: usize = OUTBOX_LIMIT / 2;
-/// Serves one connection to its end.
-pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(broker: Arc<Broker>, stream: S, peer: String) {
+
+/// Serves one connection to its end. What it is made of is captured by its future and used in place: an `async fn` would
+/// hold its arguments twice.
+pub(crate) fn serve<S>(broker: Arc<Broker>, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     tracing::info!("TCP: new client({peer})");
     let id = broker.next_conn();
     let shared = broker.connected(id);
     let registered = Registered { broker: Arc::clone(&broker), id };
-    let mut conn = Conn::new(broker, id, shared, stream, peer);
-    let end = {
-        let mut sleep = pin!(tokio::time::sleep(std::time::Duration::ZERO));
-        poll_fn(|cx| conn.poll(cx, sleep.as_mut())).await
-    };
-    conn.leave();
-    conn.say_why(&end);
-    // The end of the process does not wait for farewells.
-    drop(registered);
-    if matches!(end, End::Farewell) {
-        linger(conn.stream).await;
+    let mut conn = Conn::new(broker, id, shared, stream, peer.to_string());
+    async move {
+        let end = {
+            let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+            poll_fn(|cx| conn.poll(cx, sleep.as_mut())).await
+        };
+        conn.leave();
+        conn.say_why(&end);
+        // The end of the process does not wait for farewells.
+        drop(registered);
+        if matches!(end, End::Farewell) {
+            linger(conn.stream).await;
+        }
     }
 }
 

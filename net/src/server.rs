@@ -98,9 +98,7 @@ impl Server {
             tokio::spawn(keep_reserve(Arc::clone(&broker))),
             tokio::spawn(peers::run(Arc::clone(&broker), introduce(&broker, &config.identity, &listeners))),
             tokio::spawn(precreate::run(Arc::clone(&broker), Arc::clone(&waiting), config.http_client)),
-            tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), |broker, stream, peer| async move {
-                conn::serve(broker, stream, peer.to_string()).await;
-            })),
+            tokio::spawn(accept(listeners.tcp, Arc::clone(&broker), conn::serve)),
         ];
         let addresses = Setting::Live(Arc::new(LookupdAddresses(Arc::clone(&broker))));
         let mut settings = config.settings;

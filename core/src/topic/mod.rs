@@ -34,6 +34,7 @@ use alloc::sync::Arc;
 use channel::{Channel, Turn};
 use disk::Disk;
 use io::{ConnId, Consumer, Effects, Input, Notice, Refusal, Slot, ToConn, Verb};
+use litemap::LiteMap;
 use log::{Cursor, Loc, Log, Record};
 use slab::Slab;
 use store::{Pending, Store};
@@ -56,7 +57,7 @@ pub struct Topic {
     /// It waits for nsqlookupds and gives nothing to channels until then.
     awaiting: Option<Awaiting>,
     channels: Slab<Channel>,
-    by_name: BTreeMap<ChannelName, usize>,
+    by_name: LiteMap<ChannelName, usize>,
     members: BTreeMap<ConnId, Member>,
     last_member: Option<(ConnId, Member)>,
     /// Not after the first time that something is due.
@@ -144,7 +145,7 @@ impl Topic {
             paused: false,
             awaiting: None,
             channels: Slab::new(),
-            by_name: BTreeMap::new(),
+            by_name: LiteMap::new(),
             members: BTreeMap::new(),
             last_member: None,
             wake: None,

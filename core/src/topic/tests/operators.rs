@@ -240,7 +240,7 @@ fn a_restored_topic_is_as_it_was() {
     let mut bench = bench();
     let listed = |paused| ChannelEntry { paused, incarnation: None };
     let channels = [(channel("a"), listed(false)), (channel("b"), listed(true))];
-    bench.topic.restore(&Entry { paused: true, channels: channels.into() });
+    bench.topic.restore(&Entry { paused: true, channels: channels.into_iter().collect() });
     bench.publish(["x"]);
     let (a, b) = (bench.consumer("a", 1), bench.consumer("b", 1));
     assert_eq!(bench.notices, [], "nothing new");
