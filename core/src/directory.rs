@@ -17,6 +17,8 @@ pub struct Directory {
     recent: VecDeque<Change>,
     /// How many changes there were.
     position: u64,
+    /// The largest incarnation of a channel that there was, and that `nsqd.dat` may still tell of.
+    largest: Option<Incarnation>,
 }
 
 /// A topic as the directory knows it.
@@ -51,10 +53,18 @@ pub struct Change {
 /// How many changes are kept at least; as many as there are topics, if that is more.
 pub const RECENT: usize = 1024;
 
+impl Entry {
+    /// The largest incarnation of its channels; `None` if there is none.
+    pub fn largest_incarnation(&self) -> Option<Incarnation> {
+        self.channels.values().filter_map(|channel| channel.incarnation).max()
+    }
+}
+
 impl Directory {
     /// What there is at the start.
     pub(crate) fn new(topics: BTreeMap<TopicName, Entry>) -> Self {
-        Self { topics, ..Self::default() }
+        let largest = topics.values().filter_map(Entry::largest_incarnation).max();
+        Self { topics, largest, ..Self::default() }
     }
 
     /// Everything, by name.
@@ -65,6 +75,11 @@ impl Directory {
     /// Whether there is such a topic, or such a channel of it.
     pub fn has(&self, topic: &TopicName, channel: Option<&ChannelName>) -> bool {
         self.topics.get(topic).is_some_and(|entry| channel.is_none_or(|channel| entry.channels.contains_key(channel)))
+    }
+
+    /// The largest incarnation that a channel has, or had when it was deleted; `None` if there is none.
+    pub const fn largest_incarnation(&self) -> Option<Incarnation> {
+        self.largest
     }
 
     /// The number of the last change.
@@ -105,6 +120,7 @@ impl Directory {
             && !entry.channels.contains_key(&channel)
         {
             entry.channels.insert(channel.clone(), ChannelEntry { paused: false, incarnation });
+            self.largest = self.largest.max(incarnation);
             self.changed(true, topic.clone(), Some(channel));
         }
     }

@@ -225,6 +225,7 @@ impl Broker {
         let (disk, place) = self.storage.open(name, None);
         let (options, budget) = (Arc::clone(&self.options), self.budget.clone());
         let mut topic = Topic::on_disk(name.clone(), options, budget, self.env.seed, disk);
+        topic.start_incarnations_above(self.node().directory().largest_incarnation());
         if awaits_channels {
             topic.await_channels();
         }

@@ -4,6 +4,7 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
+use common::moody::{depth, durable, publish};
 use common::{Nsqd, soon, until, wall};
 use nsq_core::name::TopicName;
 use nsq_core::options::Options;
@@ -20,45 +21,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-type Mood = Box<dyn FnMut(&Op) -> Option<io::ErrorKind> + Send>;
-
-/// A directory of which some operations fail.
-struct Moody {
-    directory: Directory,
-    fails: Mutex<Mood>,
-}
-
-impl Moody {
-    fn new(dir: &TempDir, fails: impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static) -> Arc<Self> {
-        Arc::new(Self { directory: Directory::new(dir.path()), fails: Mutex::new(Box::new(fails)) })
-    }
-}
-
-impl Disk for Moody {
-    fn run(&self, op: Op) -> Running {
-        match (self.fails.lock().unwrap())(&op) {
-            None => self.directory.run(op),
-            Some(kind) => Box::pin(async move { Err(io::Error::from(kind)) }),
-        }
-    }
-
-    fn rest(&self, moment: Duration) -> Task {
-        self.directory.rest(moment)
-    }
-
-    fn host(&self, lane: Lane, task: Task) {
-        self.directory.host(lane, task);
-    }
-}
-
 /// Whether it is about the directory of the topic `t`.
 fn is_of_t(directory: &str) -> bool {
     directory.starts_with("topics/t.")
-}
-
-async fn durable(dir: TempDir, fails: impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static) -> Nsqd {
-    let disk = Moody::new(&dir, fails);
-    Nsqd::start_durable(Env { wall: Arc::new(wall), seed: 1, disk }, dir).await
 }
 
 /// One that has `count` messages each in the topics `t` and `u`, and has ended; its directory.
@@ -70,15 +35,6 @@ async fn stored(count: usize) -> TempDir {
         }
     }
     nsqd.stop_in_order().await.1
-}
-
-async fn publish(nsqd: &Nsqd, topic: &str, body: &[u8]) -> Published {
-    let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
-    producer.publish(topic, body, Duration::ZERO).await.unwrap()
-}
-
-fn depth(nsqd: &Nsqd, topic: &str) -> Option<u64> {
-    nsqd.server.broker().topic_stats(Some(topic), None, false).first().map(|stats| stats.depth)
 }
 
 fn directories(dir: &TempDir) -> Vec<String> {
@@ -164,20 +120,6 @@ async fn a_new_topic_takes_no_directory_that_is_there() {
     assert!(matches!(publish(&nsqd, "t", b"m").await, Published::Refused(_)));
     nsqd.server.stop().await;
     assert_eq!(std::fs::read(theirs.join("00000001.log")).unwrap(), b"theirs");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_nsqd_dat_that_cannot_be_understood_is_kept() {
-    let mut dir = TempDir::new().unwrap();
-    for content in ["first", "second"] {
-        std::fs::write(dir.path().join("nsqd.dat"), content).unwrap();
-        dir = durable(dir, |_| None).await.stop_in_order().await.1;
-    }
-    std::fs::write(dir.path().join("nsqd.dat"), "third").unwrap();
-    let cannot = |op: &Op| matches!(op, Op::Rename(from, _) if from == "nsqd.dat").then_some(io::ErrorKind::Other);
-    let dir = durable(dir, cannot).await.stop_in_order().await.1;
-    let kept = ["nsqd.dat.bad", "nsqd.dat.bad.2"].map(|name| std::fs::read_to_string(dir.path().join(name)).unwrap());
-    assert_eq!(kept, ["first", "second"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -431,58 +373,6 @@ async fn a_start_on_a_full_disk_is_trouble_until_there_is_room_for_the_reserve()
     assert!(health.starts_with("nsqd.reserve: disk full: "), "{health}");
     full.store(false, Ordering::SeqCst);
     until("there is room again", || broker.health().is_ok()).await;
-    nsqd.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_save_that_fails_at_the_start_is_tried_again() {
-    let failing = Arc::new(AtomicBool::new(true));
-    let fails = {
-        let failing = Arc::clone(&failing);
-        move |op: &Op| {
-            let fails = matches!(op, Op::Write(..)) && failing.load(Ordering::SeqCst);
-            fails.then_some(io::ErrorKind::StorageFull)
-        }
-    };
-    let nsqd = durable(TempDir::new().unwrap(), fails).await;
-    let broker = Arc::clone(nsqd.server.broker());
-    assert!(broker.health().unwrap_err().starts_with("nsqd.dat: "), "it has started nevertheless");
-    failing.store(false, Ordering::SeqCst);
-    until("nsqd.dat is written", || broker.health().is_ok()).await;
-    nsqd.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_other() {
-    // The reserve goes with each save, and comes back when there is room, which is at once.
-    let mut is_full = false;
-    let fails = move |op: &Op| {
-        let is_save = matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp");
-        is_full ^= is_save;
-        (is_save && is_full).then_some(io::ErrorKind::StorageFull)
-    };
-    let nsqd = durable(TempDir::new().unwrap(), fails).await;
-    let over = Arc::new(AtomicBool::new(false));
-    let mut publishing = Vec::new();
-    for number in 0..32 {
-        let mut producer = Producer::connect(&nsqd.tcp, None).await.unwrap();
-        let (topic, over) = (format!("t{number}"), Arc::clone(&over));
-        publishing.push(tokio::spawn(async move {
-            while !over.load(Ordering::SeqCst) {
-                let published = producer.publish(&topic, b"m", Duration::ZERO).await.unwrap();
-                assert_eq!(published, Published::Accepted);
-            }
-        }));
-    }
-    let broker = Arc::clone(nsqd.server.broker());
-    for number in 0..50 {
-        let name = TopicName::new(format!("new{number}")).unwrap();
-        soon("nsqd.dat to be written", broker.create_topic(&name)).await.unwrap();
-    }
-    over.store(true, Ordering::SeqCst);
-    for publishing in publishing {
-        soon("publishes to be answered", publishing).await.unwrap();
-    }
     nsqd.stop().await;
 }
 

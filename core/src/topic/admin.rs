@@ -163,7 +163,7 @@ impl Topic {
     /// Sets a topic up as `nsqd.dat` lists it, before anything else happens to it.
     pub fn restore(&mut self, listed: &Entry) {
         self.paused = listed.paused;
-        self.start_incarnations_above(listed);
+        self.start_incarnations_above(listed.largest_incarnation());
         for (name, listed) in &listed.channels {
             let mut channel = Channel::new(name.clone(), self.new_incarnation());
             channel.paused = listed.paused;
@@ -171,10 +171,10 @@ impl Topic {
         }
     }
 
-    /// As long as `nsqd.dat` lists a channel, no other one of that name may look older.
-    pub(super) fn start_incarnations_above(&mut self, listed: &Entry) {
-        let largest = listed.channels.values().filter_map(|channel| channel.incarnation).max();
-        self.next_incarnation = self.next_incarnation.max(largest.map_or(0, |largest| largest.0 + 1));
+    /// As long as `nsqd.dat` lists a channel, of this topic or of a former one of its name, no other one of that name may
+    /// look older.
+    pub fn start_incarnations_above(&mut self, listed: Option<Incarnation>) {
+        self.next_incarnation = self.next_incarnation.max(listed.map_or(0, |Incarnation(largest)| largest + 1));
     }
 
     /// What `nsqd.dat` is to tell of a channel's incarnation.

@@ -2,6 +2,8 @@
 //!
 //! Whoever stops it learns whether any task of it has panicked, and whether every connection has ended in time.
 
+pub(crate) mod moody;
+
 use nsq_core::options::Options;
 use nsq_core::time::Timestamp;
 use nsq_net::disk::{Directory, Disk};

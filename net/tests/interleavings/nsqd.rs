@@ -58,7 +58,7 @@ impl Nsqd {
 
     pub(crate) fn connect(&self) -> Client {
         let (mut stream, server) = tokio::io::duplex(PIPE);
-        let served = spawn(conn::serve(Arc::clone(&self.broker), server, "192.0.2.1:4242".into()));
+        let served = spawn(conn::serve(Arc::clone(&self.broker), server, "192.0.2.1:4242".parse().unwrap()));
         block_on(stream.write_all(wire::MAGIC)).unwrap();
         Client { stream, input: BytesMut::new(), served }
     }

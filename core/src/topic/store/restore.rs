@@ -122,7 +122,7 @@ impl Topic {
     /// What `nsqd.dat` lists.
     fn take_listed(&mut self, listed: &Entry, gone: &BTreeMap<ChannelName, Incarnation>, carried: &[Place]) {
         self.paused = listed.paused;
-        self.start_incarnations_above(listed);
+        self.start_incarnations_above(listed.largest_incarnation());
         for (name, &channel) in &listed.channels {
             match (gone.get(name), &mut self.store) {
                 (Some(&gone), _) if channel.incarnation > Some(gone) => self.create_again(name.clone(), channel.paused),

@@ -1,7 +1,7 @@
 //! Stories of a disk that fails in part, and of what may not depend on it.
 
 use super::super::sentences::many;
-use super::world::{CHANNELS, End, World};
+use super::world::{CHANNELS, End, World, channel_name};
 use crate::storage::names::FileName;
 use crate::storage::recovered::Trouble;
 use crate::time::Duration;
@@ -297,6 +297,32 @@ fn a_publish_that_is_refused_half_way_leaves_nothing_behind() {
     assert_eq!(world.bench.reply(from, slot), Err(Refusal::Exiting));
     world.rest();
     assert!(world.bench.topic.is_settled(), "nobody is waited for");
+}
+
+#[test]
+fn a_publish_whose_end_needs_no_disk_is_answered_though_none_writes_its_beginning() {
+    let mut world = World::new(false, 2, 1, |_, _| {});
+    world.publish(2, 10, Duration::ZERO);
+    world.rest();
+    // Its first message overflows, and its second one has to wait for another turn.
+    let (from, slot) = (world.bench.connect(), world.bench.slot());
+    let bodies = many((0..2).map(|_| vec![b'0'; 300 * 1024]));
+    let mut batch = [Input::Publish { from, slot, bodies, defer: Duration::ZERO }].into();
+    assert_eq!(world.bench.turn(&mut batch), Handled::Some);
+    world.files.failing = usize::MAX;
+    world.seconds(3);
+    let refused = world.bench.connect();
+    let (late, bodies) = (world.bench.slot(), many(["late"]));
+    world.bench.give([Input::Publish { from: refused, slot: late, bodies, defer: Duration::ZERO }]);
+    assert_eq!(world.bench.reply(refused, late), Err(Refusal::NotWritten), "the disk is known to fail");
+    // Now there is room in memory, and nothing left to write.
+    for channel in &CHANNELS[..2] {
+        let (from, slot, channel) = (world.bench.connect(), world.bench.slot(), channel_name(channel));
+        world.bench.give([Input::Admin { from, slot, action: Admin::EmptyChannel(channel) }]);
+    }
+    world.seconds(3);
+    assert_eq!(world.bench.turn(&mut batch), Handled::All);
+    assert_eq!(world.bench.reply(from, slot), Err(Refusal::NotWritten));
 }
 
 #[test]

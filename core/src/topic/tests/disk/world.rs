@@ -686,7 +686,7 @@ impl Message {
     }
 }
 
-fn channel_name(channel: &str) -> ChannelName {
+pub(super) fn channel_name(channel: &str) -> ChannelName {
     ChannelName::new(channel).expect("a name")
 }
 
