@@ -110,7 +110,6 @@ async fn a_channel_that_was_deleted_stays_so_whatever_nsqd_dat_says_of_one_of_a_
     for action in [&create, &delete] {
         act(action).await;
     }
-    drop(act);
     drop(broker);
     let dir = nsqd.stop_in_order().await.1;
     let listed = std::fs::read_to_string(dir.path().join("nsqd.dat")).unwrap();
