@@ -15,7 +15,10 @@
 //!   cannot be used for now can be later;
 //! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring them
 //!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
-//!   it.
+//!   it. That of a directory may drop what has become of the files in it, which everybody sees until the power goes.
+//!
+//! One thing is believed of all disks: the names of *directories* stay with a later fsync that succeeds. A file system with
+//! a journal, whose journal could not be written, refuses everything from then on.
 //!
 //! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]), and a
 //! page that cannot be read for a while, or for ever ([`SimDisk::spoil`]).

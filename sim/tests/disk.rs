@@ -244,8 +244,9 @@ fn take_room(world: &World, room: u64) {
 
 #[test]
 fn operations_fail_now_and_then() {
-    sweep("operations_fail_now_and_then", SEEDS, async |sim: Sim| {
+    sweep("operations_fail_now_and_then", 0..60, async |sim: Sim| {
         sim.require(&["failed_operations", "failed_and_done", "slow_fsyncs", "kills", "power_offs", "topics_deleted"]);
+        sim.require(&["dropped_names"]);
         sim.require(&["refused_by_the_disk", "crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
         let mut world = World::start(sim, overflowing).await;
         for round in 0..3 {

@@ -173,8 +173,9 @@ impl State {
         }
     }
 
-    /// It fails, or its process ends: of a write, a beginning may be there; an fsync drops what it was for; a change of a
-    /// directory was made, which is told, or was not, and of one that goes some files may be left.
+    /// It fails, or its process ends: of a write, a beginning may be there; an fsync drops what it was for, and one of a
+    /// directory may; a change of a directory was made, which is told, or was not, and of one that goes some files may be
+    /// left.
     fn perform_in_part(&mut self, op: Op, count: &Count) -> bool {
         match op {
             Op::Write(name, offset, content) => {
@@ -189,7 +190,12 @@ impl State {
                 }
             }
             Op::RemoveDir(name) => drop(self.tree.remove_dir(&name, self.random.below(8) as usize)),
-            Op::Read(..) | Op::List(_) | Op::SyncDir(_) => {}
+            Op::SyncDir(name) => {
+                if self.random.below(2) == 0 {
+                    count("dropped_names", self.tree.fail_sync_dir(&name).unwrap_or(0));
+                }
+            }
+            Op::Read(..) | Op::List(_) => {}
             change => return self.random.below(2) == 0 && self.change(&change).is_ok(),
         }
         false
@@ -235,7 +241,7 @@ impl State {
             tracing::trace!("cut short: {}", describe(&op));
             count("torn_writes", u64::from(matches!(op, Op::Write(..))));
             // An fsync that nobody heard the end of promises nothing.
-            if !matches!(op, Op::Sync(_)) {
+            if !matches!(op, Op::Sync(_) | Op::SyncDir(_)) {
                 self.perform_in_part(op, count);
             }
         }

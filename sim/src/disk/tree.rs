@@ -132,9 +132,29 @@ impl Tree {
     pub(super) fn sync_dir(&mut self, name: &str) -> io::Result<()> {
         let number = self.find(name)?;
         let Node::Directory(directory) = &mut self.0[number] else { return Err(io::ErrorKind::NotADirectory.into()) };
-        directory.changes.clear();
-        directory.kept.clone_from(&directory.names);
+        directory.sync();
         Ok(())
+    }
+
+    /// The fsync of a directory fails, and no later one makes stay what had become of the files in it. How many changes
+    /// those were.
+    pub(super) fn fail_sync_dir(&mut self, name: &str) -> io::Result<u64> {
+        let number = self.find(name)?;
+        let Node::Directory(directory) = &mut self.0[number] else { return Err(io::ErrorKind::NotADirectory.into()) };
+        let changes = mem::take(&mut directory.changes);
+        let before = changes.len();
+        let is_of_directory = |change: &Change| change.names().iter().any(|name| self.is_directory(number, name));
+        let changes: Vec<_> = changes.into_iter().filter(is_of_directory).collect();
+        let dropped = (before - changes.len()) as u64;
+        self.directory(number).changes = changes;
+        Ok(dropped)
+    }
+
+    /// Whether that was the name of a directory lately.
+    fn is_directory(&self, parent: usize, name: &str) -> bool {
+        let Node::Directory(parent) = &self.0[parent] else { return false };
+        let number = parent.names.get(name).or_else(|| parent.kept.get(name));
+        number.is_some_and(|&number| matches!(self.0[number], Node::Directory(_)))
     }
 
     pub(super) fn list(&self, name: &str) -> io::Result<Vec<Found>> {
@@ -229,6 +249,11 @@ impl Directory {
         self.changes.push(change);
     }
 
+    fn sync(&mut self) {
+        let changes = mem::take(&mut self.changes);
+        changes.iter().for_each(|change| change.apply(&mut self.kept));
+    }
+
     /// How many changes are undone.
     fn power_off(&mut self, random: &mut Random) -> u64 {
         let changes = mem::take(&mut self.changes);
@@ -244,6 +269,13 @@ impl Directory {
 }
 
 impl Change {
+    fn names(&self) -> [&str; 2] {
+        match self {
+            Self::Name(name, _) | Self::Gone(name) => [name, name],
+            Self::Rename(from, to) => [from, to],
+        }
+    }
+
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Name(name, number) => drop(names.insert(name.clone(), *number)),
@@ -311,6 +343,26 @@ mod tests {
         let seen: BTreeSet<_> = seen.into_iter().flatten().collect();
         let all = [("file", 3), ("file", 5), ("tmp", 5)].map(|(name, length)| (name.to_owned(), length));
         assert_eq!(seen, BTreeSet::from(all));
+    }
+
+    #[test]
+    fn names_of_files_whose_fsync_failed_are_not_made_safe_by_a_later_one() {
+        let seen = outcomes(|tree| {
+            write(tree, "old", b"x")?;
+            tree.create_dir("d")?;
+            tree.sync_dir("")?;
+            write(tree, "d/f", b"x")?;
+            tree.sync_dir("d")?;
+            tree.remove("old")?;
+            tree.rename("d", "e")?;
+            write(tree, "new", b"x")?;
+            assert_eq!(tree.fail_sync_dir("")?, 2);
+            assert_eq!(tree.files().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["e/f", "new"]);
+            write(tree, "newer", b"x")?;
+            tree.sync_dir("")
+        });
+        let all = ["e/f", "newer", "old"].map(|name| (name.to_owned(), 1));
+        assert_eq!(seen, BTreeSet::from([all.to_vec()]));
     }
 
     #[test]
