@@ -17,7 +17,7 @@ pub struct Directory {
     recent: VecDeque<Change>,
     /// How many changes there were.
     position: u64,
-    /// The largest incarnation of a channel that there was, and that `nsqd.dat` may still tell of.
+    /// The largest incarnation of a channel that `nsqd.dat` may tell of, that channel being there or not.
     largest: Option<Incarnation>,
 }
 
@@ -61,10 +61,16 @@ impl Entry {
 }
 
 impl Directory {
-    /// What there is at the start.
+    /// What `nsqd.dat` lists at the start.
     pub(crate) fn new(topics: BTreeMap<TopicName, Entry>) -> Self {
         let largest = topics.values().filter_map(Entry::largest_incarnation).max();
         Self { topics, largest, ..Self::default() }
+    }
+
+    /// What there is of a topic at the start.
+    pub(crate) fn found(&mut self, topic: TopicName, entry: Entry) {
+        self.largest = self.largest.max(entry.largest_incarnation());
+        self.topics.insert(topic, entry);
     }
 
     /// Everything, by name.
@@ -77,7 +83,8 @@ impl Directory {
         self.topics.get(topic).is_some_and(|entry| channel.is_none_or(|channel| entry.channels.contains_key(channel)))
     }
 
-    /// The largest incarnation that a channel has, or had when it was deleted; `None` if there is none.
+    /// The largest incarnation of a channel that `nsqd.dat` may tell of, be that channel there or not; `None` if it tells
+    /// of none.
     pub const fn largest_incarnation(&self) -> Option<Incarnation> {
         self.largest
     }

@@ -50,6 +50,11 @@ impl Node {
         Self { version: version.to_string(), directory: Directory::new(topics), generation: 1, ..Self::default() }
     }
 
+    /// A topic was read from its files: this is what it has, whatever was listed.
+    pub fn found(&mut self, topic: TopicName, entry: Entry) {
+        self.directory.found(topic, entry);
+    }
+
     /// Everything that there is.
     pub const fn directory(&self) -> &Directory {
         &self.directory

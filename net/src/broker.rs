@@ -88,7 +88,7 @@ impl Broker {
         env: Env,
         mem_queue_bytes: usize,
         durable: Durable,
-        mut topics: BTreeMap<TopicName, Entry>,
+        topics: BTreeMap<TopicName, Entry>,
         mut stored: Stored,
     ) -> Arc<Self> {
         let clock = Clock::new(Arc::clone(&env.wall));
@@ -96,16 +96,18 @@ impl Broker {
         let options = Arc::new(options);
         let budget = Budget::new(mem_queue_bytes);
         let storage = Storage::new(Arc::clone(&env.disk), durable, &stored);
+        let mut node = Node::new(&options.version, topics);
         let mut restored = BTreeMap::new();
-        let names: BTreeSet<_> = topics.keys().chain(stored.topics.keys()).cloned().collect();
+        let names: BTreeSet<_> = node.directory().topics().keys().chain(stored.topics.keys()).cloned().collect();
         for name in names {
             let found = stored.topics.remove(&name);
             let (disk, place) = storage.open(&name, found.as_ref().map(|(incarnation, _)| *incarnation));
-            let (options, budget, listed) = (Arc::clone(&options), budget.clone(), topics.get(&name));
+            let (options, budget) = (Arc::clone(&options), budget.clone());
+            let listed = node.directory().topics().get(&name);
             let topic = match found {
                 Some((_, recovered)) => {
                     let topic = Topic::recover(name.clone(), options, budget, env.seed, disk, recovered, listed, now);
-                    topics.insert(name.clone(), topic.entry());
+                    node.found(name.clone(), topic.entry());
                     topic
                 }
                 None => {
@@ -127,7 +129,7 @@ impl Broker {
             me: Weak::clone(me),
             started: now.timestamp,
             topics: RwLock::new(restored),
-            node: Mutex::new(Node::new(&options.version, topics)),
+            node: Mutex::new(node),
             conns: Mutex::default(),
             next_conn: AtomicU64::new(1),
             options,

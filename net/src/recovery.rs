@@ -80,8 +80,11 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>, durable: &Durable) -> io::Result<
                 let directory = names::directory(&topic, incarnation);
                 let why = format!("{TOPICS}/{directory} cannot be read - {why}; the messages in there are not used");
                 tracing::error!("DISK: {why}");
-                if keeps_its_name || !set_aside(&**disk, TOPICS, &directory).await {
+                if keeps_its_name || set_aside(&**disk, TOPICS, &directory).await.is_err() {
                     stored.unusable.insert(topic, why);
+                } else {
+                    // Before anything of a new directory of the topic is acknowledged, the names are fsynced once more.
+                    make_safe(&**disk, vec![Op::SyncDir(TOPICS.into())], TOPICS).await;
                 }
             }
         }
@@ -169,21 +172,21 @@ pub(crate) async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
 }
 
 /// Gives what cannot be read another name: nothing is written over it, no later start takes part of it for all there is,
-/// and somebody may know a way to read it. Whether that is done.
-async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> bool {
+/// and somebody may know a way to read it.
+async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> io::Result<()> {
     let from = format!("{directory}/{name}");
     let to = format!("{from}{UNREADABLE}");
     match patiently(disk, Op::Rename(from.clone(), to.clone())).await {
         // It was there, so a try that is said to have failed has done it.
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
             tracing::error!("DISK: {from} cannot be set aside - {error}");
-            return false;
+            Err(error)
         }
-        _ => tracing::error!("DISK: {from} is set aside as {to}"),
+        _ => {
+            tracing::error!("DISK: {from} is set aside as {to}");
+            Ok(())
+        }
     }
-    // Before anything of a new directory of the topic is acknowledged, the names are fsynced once more.
-    make_safe(disk, vec![Op::SyncDir(directory.into())], directory).await;
-    true
 }
 
 /// Fsyncs what was found there; whether all of it is safe.
@@ -254,9 +257,16 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
         return Err(Unread { why: format!("{problem}: start the nsqd that wrote it"), keeps_its_name: true });
     }
     for file in &recovered.unreadable {
-        if !set_aside(disk, &directory, &file.name()).await {
+        if set_aside(disk, &directory, &file.name()).await.is_err() {
             return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())).into());
         }
+    }
+    if !recovered.unreadable.is_empty()
+        && let Err(error) = patiently(disk, Op::SyncDir(directory.clone())).await
+    {
+        // The next journal will not tell of them: with their old names they would be files that nobody needs.
+        let why = format!("files were set aside, and their new names cannot be made safe - {error}");
+        return Err(Unread { why, keeps_its_name: true });
     }
     for (file, part) in recovered.unsafe_parts() {
         if let Err(error) = write_again(disk, path(file), part).await {

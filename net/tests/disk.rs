@@ -220,6 +220,31 @@ async fn a_file_that_cannot_be_read_is_set_aside_and_not_missed_by_later_starts(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_is_not_used_while_what_was_set_aside_may_get_its_old_name_back() {
+    let dir = stored(3).await;
+    let segment = "topics/t.0000000000000001/00000001.log";
+    let mut was_renamed = false;
+    let fails = move |op: &Op| {
+        was_renamed |= matches!(op, Op::Rename(from, _) if from == segment);
+        let fails = match op {
+            Op::Read(name, ..) => name == segment,
+            Op::SyncDir(name) => was_renamed && is_of_t(name),
+            _ => false,
+        };
+        fails.then_some(io::ErrorKind::Other)
+    };
+    let nsqd = durable(dir, fails).await;
+    assert!(nsqd.server.broker().health().unwrap_err().contains("files were set aside"));
+    assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no journal may forget the file");
+    assert_eq!(nsqd.server.stop().await, Lost::default());
+    let dir = nsqd.dir;
+    std::fs::rename(dir.path().join(format!("{segment}.unreadable")), dir.path().join(segment)).unwrap();
+    let nsqd = durable(dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)), "as after a power cut");
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_that_cannot_be_read_costs_what_is_in_it() {
     const PAGE: u64 = 4096;
     const MESSAGES: u64 = 100;

@@ -4,7 +4,7 @@
 mod common;
 
 use common::moody::{depth, durable, publish};
-use common::{soon, until};
+use common::{Nsqd, soon, until};
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::topic::io::Admin;
 use nsq_net::client::plain::{Producer, Published};
@@ -84,38 +84,42 @@ async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_o
 /// Channels of two topics of one name have nothing to do with each other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_channel_that_was_deleted_stays_so_whatever_nsqd_dat_says_of_one_of_a_former_topic() {
-    let failing = Arc::new(AtomicBool::new(false));
-    let fails = {
-        let failing = Arc::clone(&failing);
-        move |op: &Op| {
-            let fails = matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp") && failing.load(Ordering::SeqCst);
-            fails.then_some(io::ErrorKind::Other)
+    for starts_anew in [false, true] {
+        let failing = Arc::new(AtomicBool::new(false));
+        let fails = |failing: &Arc<AtomicBool>| {
+            let failing = Arc::clone(failing);
+            move |op: &Op| {
+                let fails =
+                    matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp") && failing.load(Ordering::SeqCst);
+                fails.then_some(io::ErrorKind::Other)
+            }
+        };
+        let mut nsqd = durable(TempDir::new().unwrap(), fails(&failing)).await;
+        let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
+        let (create, delete) = (Admin::CreateChannel(channel.clone()), Admin::DeleteChannel(channel.clone()));
+        soon("an answer", nsqd.server.broker().create_topic(&topic)).await.unwrap();
+        act(&nsqd, &topic, &[&create, &delete, &create]).await;
+        failing.store(true, Ordering::SeqCst);
+        if starts_anew {
+            // The journal of the next process does not tell of the channel that is gone, but `nsqd.dat` stays as it was.
+            nsqd = durable(nsqd.stop_in_order().await.1, fails(&failing)).await;
         }
-    };
-    let nsqd = durable(TempDir::new().unwrap(), fails).await;
-    let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
-    let (create, delete) = (Admin::CreateChannel(channel.clone()), Admin::DeleteChannel(channel.clone()));
-    let broker = Arc::clone(nsqd.server.broker());
-    let act = async |action: &Admin| {
-        let done = soon("an answer", broker.administer(&topic, action.clone())).await;
+        act(&nsqd, &topic, &[&Admin::DeleteTopic]).await;
+        assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted);
+        act(&nsqd, &topic, &[&create, &delete]).await;
+        let dir = nsqd.stop_in_order().await.1;
+        let listed = std::fs::read_to_string(dir.path().join("nsqd.dat")).unwrap();
+        assert!(listed.contains("incarnation"), "it could not be written: {listed}");
+        let nsqd = durable(dir, |_| None).await;
+        assert!(!nsqd.server.broker().has_channel(&topic, &channel), "the deletion is in the journal");
+        assert_eq!(depth(&nsqd, "t"), Some(0), "the channel had taken what there was");
+        nsqd.stop().await;
+    }
+}
+
+async fn act(nsqd: &Nsqd, topic: &TopicName, actions: &[&Admin]) {
+    for &action in actions {
+        let done = soon("an answer", nsqd.server.broker().administer(topic, action.clone())).await;
         assert_eq!(done, Some(Ok(())), "{action:?}");
-    };
-    soon("an answer", broker.create_topic(&topic)).await.unwrap();
-    for action in [&create, &delete, &create] {
-        act(action).await;
     }
-    failing.store(true, Ordering::SeqCst);
-    act(&Admin::DeleteTopic).await;
-    assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted);
-    for action in [&create, &delete] {
-        act(action).await;
-    }
-    drop(broker);
-    let dir = nsqd.stop_in_order().await.1;
-    let listed = std::fs::read_to_string(dir.path().join("nsqd.dat")).unwrap();
-    assert!(listed.contains("incarnation"), "it could not be written: {listed}");
-    let nsqd = durable(dir, |_| None).await;
-    assert!(!nsqd.server.broker().has_channel(&topic, &channel), "the deletion is in the journal");
-    assert_eq!(depth(&nsqd, "t"), Some(0), "the channel had taken what there was");
-    nsqd.stop().await;
 }
