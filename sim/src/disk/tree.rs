@@ -30,8 +30,8 @@ struct Directory {
 #[derive(Debug)]
 enum Change {
     Name(String, usize),
-    Rename(String, String),
-    Gone(String),
+    Rename(String, String, usize),
+    Gone(String, usize),
 }
 
 /// What a power cut did.
@@ -99,7 +99,7 @@ impl Tree {
             };
             fits.then_some(()).ok_or_else(|| io::Error::other("what is in the way cannot be replaced"))?;
         }
-        self.directory(parent).change(Change::Rename(from.to_owned(), to.to_owned()));
+        self.directory(parent).change(Change::Rename(from.to_owned(), to.to_owned(), number));
         Ok(())
     }
 
@@ -109,7 +109,7 @@ impl Tree {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         let (parent, name) = self.parent(name)?;
-        self.directory(parent).change(Change::Gone(name.to_owned()));
+        self.directory(parent).change(Change::Gone(name.to_owned(), number));
         Ok(())
     }
 
@@ -119,42 +119,31 @@ impl Tree {
         if matches!(self.0[number], Node::File(_)) {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        let gone: Vec<String> = self.names(number).keys().take(most).cloned().collect();
-        gone.into_iter().for_each(|name| self.directory(number).change(Change::Gone(name)));
+        let gone: Vec<_> = self.names(number).iter().take(most).map(|(name, file)| (name.clone(), *file)).collect();
+        gone.into_iter().for_each(|(name, file)| self.directory(number).change(Change::Gone(name, file)));
         if !self.names(number).is_empty() {
             return Ok(());
         }
         let (parent, name) = self.parent(name)?;
-        self.directory(parent).change(Change::Gone(name.to_owned()));
+        self.directory(parent).change(Change::Gone(name.to_owned(), number));
         Ok(())
     }
 
     pub(super) fn sync_dir(&mut self, name: &str) -> io::Result<()> {
-        let number = self.find(name)?;
-        let Node::Directory(directory) = &mut self.0[number] else { return Err(io::ErrorKind::NotADirectory.into()) };
-        directory.sync();
+        let number = self.find_directory(name)?;
+        self.directory(number).sync();
         Ok(())
     }
 
     /// The fsync of a directory fails, and no later one makes stay what had become of the files in it. How many changes
     /// those were.
     pub(super) fn fail_sync_dir(&mut self, name: &str) -> io::Result<u64> {
-        let number = self.find(name)?;
-        let Node::Directory(directory) = &mut self.0[number] else { return Err(io::ErrorKind::NotADirectory.into()) };
-        let changes = mem::take(&mut directory.changes);
-        let before = changes.len();
-        let is_of_directory = |change: &Change| change.names().iter().any(|name| self.is_directory(number, name));
-        let changes: Vec<_> = changes.into_iter().filter(is_of_directory).collect();
-        let dropped = (before - changes.len()) as u64;
+        let number = self.find_directory(name)?;
+        let (dropped, changes): (Vec<_>, Vec<_>) = mem::take(&mut self.directory(number).changes)
+            .into_iter()
+            .partition(|change| matches!(self.0[change.number()], Node::File(_)));
         self.directory(number).changes = changes;
-        Ok(dropped)
-    }
-
-    /// Whether that was the name of a directory lately.
-    fn is_directory(&self, parent: usize, name: &str) -> bool {
-        let Node::Directory(parent) = &self.0[parent] else { return false };
-        let number = parent.names.get(name).or_else(|| parent.kept.get(name));
-        number.is_some_and(|&number| matches!(self.0[number], Node::Directory(_)))
+        Ok(dropped.len() as u64)
     }
 
     pub(super) fn list(&self, name: &str) -> io::Result<Vec<Found>> {
@@ -213,9 +202,13 @@ impl Tree {
     /// The directory that a name is in, and the name in there.
     fn parent<'a>(&self, name: &'a str) -> io::Result<(usize, &'a str)> {
         let (parent, name) = name.rsplit_once('/').unwrap_or(("", name));
-        let number = self.find(parent)?;
+        Ok((self.find_directory(parent)?, name))
+    }
+
+    fn find_directory(&self, name: &str) -> io::Result<usize> {
+        let number = self.find(name)?;
         let is_directory = matches!(self.0[number], Node::Directory(_));
-        if is_directory { Ok((number, name)) } else { Err(io::ErrorKind::NotADirectory.into()) }
+        if is_directory { Ok(number) } else { Err(io::ErrorKind::NotADirectory.into()) }
     }
 
     fn find(&self, name: &str) -> io::Result<usize> {
@@ -269,23 +262,22 @@ impl Directory {
 }
 
 impl Change {
-    fn names(&self) -> [&str; 2] {
-        match self {
-            Self::Name(name, _) | Self::Gone(name) => [name, name],
-            Self::Rename(from, to) => [from, to],
-        }
+    /// Which file or directory it is about.
+    const fn number(&self) -> usize {
+        let (Self::Name(_, number) | Self::Rename(_, _, number) | Self::Gone(_, number)) = self;
+        *number
     }
 
     fn apply(&self, names: &mut BTreeMap<String, usize>) {
         match self {
             Self::Name(name, number) => drop(names.insert(name.clone(), *number)),
-            Self::Rename(from, to) => {
+            Self::Rename(from, to, _) => {
                 // What was never there on the medium is not there under another name.
                 if let Some(number) = names.remove(from) {
                     names.insert(to.clone(), number);
                 }
             }
-            Self::Gone(name) => drop(names.remove(name)),
+            Self::Gone(name, _) => drop(names.remove(name)),
         }
     }
 }
@@ -354,14 +346,19 @@ mod tests {
             write(tree, "d/f", b"x")?;
             tree.sync_dir("d")?;
             tree.remove("old")?;
-            tree.rename("d", "e")?;
             write(tree, "new", b"x")?;
+            tree.create_dir("g")?;
             assert_eq!(tree.fail_sync_dir("")?, 2);
+            tree.rename("d", "e")?;
+            tree.rename("g", "h")?;
+            assert_eq!(tree.fail_sync_dir("")?, 0);
             assert_eq!(tree.files().iter().map(|(name, _)| &**name).collect::<Vec<_>>(), ["e/f", "new"]);
+            write(tree, "h/f", b"x")?;
+            tree.sync_dir("h")?;
             write(tree, "newer", b"x")?;
             tree.sync_dir("")
         });
-        let all = ["e/f", "newer", "old"].map(|name| (name.to_owned(), 1));
+        let all = ["e/f", "h/f", "newer", "old"].map(|name| (name.to_owned(), 1));
         assert_eq!(seen, BTreeSet::from([all.to_vec()]));
     }
 
