@@ -1,8 +1,8 @@
 //! The fuzzers' corpora, replayed through the bodies of their targets on any toolchain, so that neither rots.
 //!
-//! A target is a file in `fuzz/targets`, a body in `nsq_core::fuzz` and a directory of inputs in `fuzz/corpus`; here the
-//! three must agree. The first inputs are what the transcripts' clients sent, and scenarios for a topic; an input that made
-//! a target fail joins them under the name of what was wrong.
+//! A target is a file in `fuzz/targets`, a body in `nsq_core::fuzz` and a directory of inputs in `fuzz/corpus`; here
+//! the three must agree. The first inputs are what the transcripts' clients sent, and scenarios for a topic; an input
+//! that made a target fail joins them under the name of what was wrong.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
-//! What every daemon does between its command line and its exit status.
-//! In come parsed options and what is to be served; out come the version line or the log, a runtime, the signals, and the
-//! exit status. The rule: nothing in here knows which daemon it is.
+//! What every daemon does between its command line and its exit status. In come parsed options and what is to be
+//! served; out come the version line or the log, a runtime, the signals, and the exit status. The rule: nothing in here
+//! knows which daemon it is.
 
 use crate::flags::{self, Flag, Parsed, Stop, config_file};
 use crate::log::{self, Level, LevelHandle};
@@ -30,7 +30,8 @@ pub struct Common<'a> {
     pub log_level: Level,
 }
 
-/// Answers `--version`, or reads the config file, starts the log and then `run`, whose error is the text of the fatal line.
+/// Answers `--version`, or reads the config file, starts the log and then `run`, whose error is the text of the fatal
+/// line.
 pub fn main<T>(
     program: &str,
     flags: &[Flag<T>],

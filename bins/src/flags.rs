@@ -1,8 +1,7 @@
 //! Go's flag syntax over a table: every program declares its options once with [`options!`](crate::options); parsing,
-//! the usage text, config keys and `GET /config/:opt` all come from that list.
-//! In come the words of the command line and a config file, out come the filled struct and the names that were given, or the way to stop.
-//! The rule: what an operator types for upstream works here, to the error texts and exit codes
-//! (spec: http_flags_tools §3.0).
+//! the usage text, config keys and `GET /config/:opt` all come from that list. In come the words of the command line
+//! and a config file, out come the filled struct and the names that were given, or the way to stop. The rule: what an
+//! operator types for upstream works here, to the error texts and exit codes (spec: http_flags_tools §3.0).
 
 pub mod config_file;
 pub mod syntax;
@@ -139,8 +138,8 @@ impl Stop {
     }
 }
 
-/// Reads `args` (without the program's name) into `defaults`. The first word that is no flag ends the flags; what follows
-/// is ignored, and told.
+/// Reads `args` (without the program's name) into `defaults`. The first word that is no flag ends the flags; what
+/// follows is ignored, and told.
 pub fn parse<T: Clone>(
     program: &str,
     flags: &[Flag<T>],
@@ -260,7 +259,8 @@ pub fn config_values<T: Clone>(flags: &[Flag<T>], options: &T) -> BTreeMap<&'sta
     flags.iter().filter_map(|flag| Some((flag.key?, (flag.value)(&mut options).config()))).collect()
 }
 
-/// One sentence for all that was given and has no effect: words, and flags that ask for something. False, zero and empty ask for nothing.
+/// One sentence for all that was given and has no effect: words, and flags that ask for something. False, zero and
+/// empty ask for nothing.
 pub fn warnings<T: Clone>(flags: &[Flag<T>], parsed: &Parsed<T>) -> Vec<String> {
     let mut options = parsed.options.clone();
     let mut asks = |flag: &&Flag<T>| parsed.given.contains(&flag.name) && (flag.value)(&mut options).shown().is_some();

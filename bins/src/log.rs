@@ -18,7 +18,8 @@ use tracing::span;
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 
-/// What is worth a line: this and everything graver. Read from `debug`, `info`, `warn`, `error` or `fatal`, in any case.
+/// What is worth a line: this and everything graver. Read from `debug`, `info`, `warn`, `error` or `fatal`, in any
+/// case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
     /// What happens to single connections.

@@ -1,7 +1,7 @@
-//! A whole local NSQ: an nsqlookupd, and an nsqd that registers with it, in one process.
-//! In come the options of `nsq`; out come both daemons' logs on stderr and, on stdout, where they are and what to try.
-//! The rule: each daemon is started and ended as in its own program; only the order is decided here. nsqd ends first, so
-//! that nsqlookupd hears of it.
+//! A whole local NSQ: an nsqlookupd, and an nsqd that registers with it, in one process. In come the options of `nsq`;
+//! out come both daemons' logs on stderr and, on stdout, where they are and what to try. The rule: each daemon is
+//! started and ended as in its own program; only the order is decided here. nsqd ends first, so that nsqlookupd hears
+//! of it.
 
 use crate::daemon;
 use crate::data_path::DataPath;

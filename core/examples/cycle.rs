@@ -1,4 +1,5 @@
-//! How long the topic machine takes for a message: publish, deliver, finish; nanoseconds a message, nothing else running.
+//! How long the topic machine takes for a message: publish, deliver, finish; nanoseconds a message, nothing else
+//! running.
 //!
 //! `cargo run --release -p nsq-core --example cycle [seconds]`. Each round publishes 200 messages of 200 bytes, hands
 //! them out to one consumer of each channel, and finishes them. The clock of the topic stands still; the median of all

@@ -1,8 +1,8 @@
 //! The bound on queued bytes that all topics of a process share (`--mem-queue-bytes`; rule 14 of storage).
 //!
 //! Chunks of logs are charged when they are allocated and released when they are freed, which happens once for hundreds
-//! of messages, so that one shared counter costs nothing. Past the bound each publish waits until the disk has it, and what
-//! cannot go to a disk is refused; what was accepted stays.
+//! of messages, so that one shared counter costs nothing. Past the bound each publish waits until the disk has it, and
+//! what cannot go to a disk is refused; what was accepted stays.
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};

@@ -83,8 +83,8 @@ impl Directory {
         self.topics.get(topic).is_some_and(|entry| channel.is_none_or(|channel| entry.channels.contains_key(channel)))
     }
 
-    /// The largest incarnation of a channel that `nsqd.dat` may tell of, be that channel there or not; `None` if it tells
-    /// of none.
+    /// The largest incarnation of a channel that `nsqd.dat` may tell of, be that channel there or not; `None` if it
+    /// tells of none.
     pub const fn largest_incarnation(&self) -> Option<Incarnation> {
         self.largest
     }

@@ -1,7 +1,8 @@
 //! JSON as Go's standard library reads and writes it: the bodies of IDENTIFY and the replies to it.
 //!
 //! Keys match in any case, null changes nothing, the last of repeated keys counts, numbers are integers, bytes that are
-//! not UTF-8 become U+FFFD. In come bytes, out comes an [`Object`] that set its own fields, or nothing if Go would refuse.
+//! not UTF-8 become U+FFFD. In come bytes, out comes an [`Object`] that set its own fields, or nothing if Go would
+//! refuse.
 
 use alloc::string::String;
 use core::fmt;

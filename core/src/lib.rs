@@ -4,8 +4,8 @@
 //! [`Topic`](topic::Topic) for each topic with its channels (the unit of locking), [`Node`](node::Node) for the process
 //! (the directory and `nsqd.dat`). Each input takes `now` first, effects go into a buffer of the caller's, and
 //! `deadline()` says when to come back; an early or empty call changes nothing. [`lookupd`] has nsqlookupd's two,
-//! [`LookupPeer`](lookup_peer::LookupPeer) is nsqd's side of a connection between the two daemons, and [`client`] has the
-//! machines of producers and consumers.
+//! [`LookupPeer`](lookup_peer::LookupPeer) is nsqd's side of a connection between the two daemons, and [`client`] has
+//! the machines of producers and consumers.
 //!
 //! `no_std` keeps the one rule: nothing in here can name a clock, a socket, a file, a thread or a random hasher.
 #![no_std]

@@ -1,8 +1,8 @@
 //! The node: the directory of topics and channels, and when `nsqd.dat` has to be written (spec: nsqd_protocol §3.2).
 //! Ephemeral names are in the directory, for nsqlookupds to hear of, but not in the file.
 //!
-//! Notices of topics come in, in the order in which things happened; out go wishes to save, one at a time and always the
-//! latest state, and the answers to pauses once a save at least as new is done. It sees no message.
+//! Notices of topics come in, in the order in which things happened; out go wishes to save, one at a time and always
+//! the latest state, and the answers to pauses once a save at least as new is done. It sees no message.
 
 use crate::directory::Directory;
 use crate::name::{ChannelName, TopicName};

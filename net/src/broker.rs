@@ -347,7 +347,8 @@ impl Broker {
         topics.iter().filter_map(|shared| shared.look(|topic| topic.stats(channel, clients))).collect()
     }
 
-    /// Looks at every topic, changing nothing; for tests and the simulator, which want to hear of one that has panicked.
+    /// Looks at every topic, changing nothing; for tests and the simulator, which want to hear of one that has
+    /// panicked.
     pub fn inspect(&self, mut look: impl FnMut(&Topic)) {
         for shared in self.all_topics() {
             shared.look(&mut look).expect("no topic has panicked");
@@ -401,8 +402,8 @@ impl Broker {
         None
     }
 
-    /// Lets peers know that the directory has changed. What goes into `nsqd.dat` is announced when it is there, or could
-    /// not be written, so that hardly anything is announced that a crash forgets.
+    /// Lets peers know that the directory has changed. What goes into `nsqd.dat` is announced when it is there, or
+    /// could not be written, so that hardly anything is announced that a crash forgets.
     fn announce(&self, position: Option<u64>) {
         if let Some(position) = position {
             self.lookups.news.send_if_modified(|news| std::mem::replace(news, position) != position);

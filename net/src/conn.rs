@@ -1,9 +1,9 @@
 //! A V2 connection: one task that reads, hands commands to topics, and writes.
 //!
 //! Each turn takes what topics left in the outbox, writes, reads once, and submits all commands read, one lock for each
-//! run of commands for one topic. A write that would block never stops the reads: what a consumer finishes must not wait
-//! behind what it is sent. Nor does a write that fails: a peer that has gone may have finished much before it went, and
-//! all that has arrived counts. Frames leave as soon as there is nothing more to batch.
+//! run of commands for one topic. A write that would block never stops the reads: what a consumer finishes must not
+//! wait behind what it is sent. Nor does a write that fails: a peer that has gone may have finished much before it
+//! went, and all that has arrived counts. Frames leave as soon as there is nothing more to batch.
 
 use crate::broker::{Broker, ConnShared};
 use crate::linger::linger;
@@ -45,8 +45,8 @@ const IDLE_COMMANDS: usize = 16;
 /// Bytes that have left for a consumer's socket before its topic is told at once, and not with the next command.
 const ROOM: usize = OUTBOX_LIMIT / 2;
 
-/// Serves one connection to its end. What it is made of is captured by its future and used in place: an `async fn` would
-/// hold its arguments twice.
+/// Serves one connection to its end. What it is made of is captured by its future and used in place: an `async fn`
+/// would hold its arguments twice.
 pub(crate) fn serve<S>(broker: Arc<Broker>, stream: S, peer: SocketAddr) -> impl Future<Output = ()> + Send
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,

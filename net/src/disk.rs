@@ -124,8 +124,8 @@ pub fn crc(before: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(before, bytes)
 }
 
-/// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has changed,
-/// and what cannot be read now is not lost.
+/// Whether the medium may be at fault. If it is not, the same operation may succeed as soon as something else has
+/// changed, and what cannot be read now is not lost.
 pub fn is_of_medium(error: &io::Error) -> bool {
     let is_other = matches!(
         error.kind(),

@@ -1,7 +1,7 @@
 //! Which topics are durable: their messages are acknowledged when they are on the medium, not before.
 //!
-//! In goes what the operator said (`--durable`, `--durable-topic`), out comes yes or no for a name, asked when a
-//! topic is read at the start and when it opens. The rule: an ephemeral topic is never durable, whatever a pattern says.
+//! In goes what the operator said (`--durable`, `--durable-topic`), out comes yes or no for a name, asked when a topic
+//! is read at the start and when it opens. The rule: an ephemeral topic is never durable, whatever a pattern says.
 
 use nsq_core::name::TopicName;
 use wildmatch::WildMatch;

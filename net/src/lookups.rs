@@ -1,8 +1,8 @@
-//! What an nsqd knows of its nsqlookupds: which there are, how each of them stands, and which new topics wait to hear from
-//! them.
+//! What an nsqd knows of its nsqlookupds: which there are, how each of them stands, and which new topics wait to hear
+//! from them.
 //!
-//! Operators change the list, [`peers`](crate::peers) keep it up to date, and the [`Broker`](crate::broker::Broker) asks
-//! for it when a topic is created. Nothing in here waits.
+//! Operators change the list, [`peers`](crate::peers) keep it up to date, and the [`Broker`](crate::broker::Broker)
+//! asks for it when a topic is created. Nothing in here waits.
 
 use crate::sync::{Arc, Mutex, PoisonError};
 use crate::topics::SharedTopic;

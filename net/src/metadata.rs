@@ -65,8 +65,8 @@ async fn set_aside(disk: &dyn Disk) -> io::Result<String> {
 /// How long a write that has failed is left alone.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The task: writes the directory's latest state when the node wishes so, and again if that fails, until the process ends;
-/// then, whether it was written the last time. The start has written it, or has failed to.
+/// The task: writes the directory's latest state when the node wishes so, and again if that fails, until the process
+/// ends; then, whether it was written the last time. The start has written it, or has failed to.
 pub(crate) async fn run(broker: Arc<Broker>, mut is_saved: bool) -> bool {
     loop {
         tokio::select! {

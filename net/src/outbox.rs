@@ -1,7 +1,7 @@
 //! Where topics leave what a connection gets: message frames, and events at places between them.
 //!
-//! Filled under the topic's lock, emptied by the connection's task; whoever fills it wakes the task, after letting go of
-//! the topic. How much can be in here is bounded by the consumer's credit, which the topic keeps.
+//! Filled under the topic's lock, emptied by the connection's task; whoever fills it wakes the task, after letting go
+//! of the topic. How much can be in here is bounded by the consumer's credit, which the topic keeps.
 
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use nsq_core::topic::io::{Outgoing, ToConn};

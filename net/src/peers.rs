@@ -1,7 +1,7 @@
 //! A task for each nsqlookupd on the list, which keeps it informed (spec: nsqd_protocol §5.5).
 //!
-//! Core's [`LookupPeer`] decides; here are its socket, its clock and its log lines. Peers know nothing of each other, and
-//! nobody waits for them: one that hangs or lies costs a line in the log.
+//! Core's [`LookupPeer`] decides; here are its socket, its clock and its log lines. Peers know nothing of each other,
+//! and nobody waits for them: one that hangs or lies costs a line in the log.
 
 use crate::broker::Broker;
 use crate::lookups::Standing;

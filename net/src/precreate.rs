@@ -1,7 +1,7 @@
 //! New topics start with the channels that nsqlookupds know (spec: nsqd_protocol §2.3).
 //!
-//! A topic that was created a moment ago holds its messages back. Here all nsqlookupds are asked at once for its channels,
-//! and whatever has been answered in time is handed to the topic: it starts, with or without them.
+//! A topic that was created a moment ago holds its messages back. Here all nsqlookupds are asked at once for its
+//! channels, and whatever has been answered in time is handed to the topic: it starts, with or without them.
 
 use crate::broker::Broker;
 use crate::http::Patience;
@@ -27,8 +27,8 @@ const LITTLE_PATIENCE: Duration = Duration::from_secs(1);
 /// For how many topics nsqlookupds are asked at a time.
 const TOPICS_AT_A_TIME: usize = 16;
 
-/// The task: takes care of new topics until it is dropped; `visits` ends what it has begun. A topic waits no longer than
-/// one request may take.
+/// The task: takes care of new topics until it is dropped; `visits` ends what it has begun. A topic waits no longer
+/// than one request may take.
 pub(crate) async fn run(broker: Arc<Broker>, visits: Arc<Visits>, patience: Patience) {
     let turns = Arc::new(Semaphore::new(TOPICS_AT_A_TIME));
     loop {

@@ -1,10 +1,10 @@
 //! What is read at the start: all topics' directories, each as core's recovery wants it.
 //!
-//! Nothing is read before it is known to be on the medium: what a killed process had only written could still be lost in
-//! a power cut, and would have been delivered by then. A durable topic with something that cannot be made safe is not used,
-//! for its consumers rely on what they have seen. What cannot be read or understood is reported with its file and
-//! offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a whole, and
-//! when that is not worth it any more, core says; here each is tried a few times.
+//! Nothing is read before it is known to be on the medium: what a killed process had only written could still be lost
+//! in a power cut, and would have been delivered by then. A durable topic with something that cannot be made safe is
+//! not used, for its consumers rely on what they have seen. What cannot be read or understood is reported with its file
+//! and offset, and is no other topic's problem. Which pages are still wanted of a segment that cannot be read as a
+//! whole, and when that is not worth it any more, core says; here each is tried a few times.
 
 use crate::disk::{self, Content, Disk, Found, Op, Outcome, crc};
 use crate::durable::Durable;
@@ -93,8 +93,8 @@ pub(crate) async fn load(disk: &Arc<dyn Disk>, durable: &Durable) -> io::Result<
     Ok(stored)
 }
 
-/// Tells of topics whose journal was written while they were durable, which they are not any more: whoever has forgotten a
-/// flag would learn that from the next power cut.
+/// Tells of topics whose journal was written while they were durable, which they are not any more: whoever has
+/// forgotten a flag would learn that from the next power cut.
 fn tell_of_durable(stored: &Stored, durable: &Durable) {
     let were = stored.topics.iter().filter(|(_, (_, recovered))| recovered.was_durable).map(|(topic, _)| topic);
     let topics: Vec<_> = were.filter(|topic| !durable.covers(topic)).map(TopicName::as_str).collect();
@@ -108,8 +108,8 @@ fn tell_of_durable(stored: &Stored, durable: &Durable) {
     }
 }
 
-/// Tells of messages that upstream's nsqd has left in the data directory: whoever thinks that they are served has to hear
-/// that they are not.
+/// Tells of messages that upstream's nsqd has left in the data directory: whoever thinks that they are served has to
+/// hear that they are not.
 pub(crate) async fn tell_of_foreign(disk: &dyn Disk) {
     let found = patiently(disk, Op::List(String::new())).await.map_or_else(|_| Vec::new(), Outcome::list);
     for Found { name, length } in found {
@@ -171,8 +171,8 @@ pub(crate) async fn patiently(disk: &dyn Disk, op: Op) -> io::Result<Outcome> {
     }
 }
 
-/// Gives what cannot be read another name: nothing is written over it, no later start takes part of it for all there is,
-/// and somebody may know a way to read it.
+/// Gives what cannot be read another name: nothing is written over it, no later start takes part of it for all there
+/// is, and somebody may know a way to read it.
 async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> io::Result<()> {
     let from = format!("{directory}/{name}");
     let to = format!("{from}{UNREADABLE}");
@@ -277,8 +277,8 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
     Ok(recovered)
 }
 
-/// A durable topic is not used if something in it cannot be made safe. But without room on a disk that never overwrites,
-/// messages have to be consumed all the same.
+/// A durable topic is not used if something in it cannot be made safe. But without room on a disk that never
+/// overwrites, messages have to be consumed all the same.
 fn refuse_if(is_durable: bool, what: &str, error: &io::Error) -> Result<(), Unread> {
     match is_durable && !reserve::is_full(error) {
         true => Err(Unread { why: format!("{what} cannot be made safe: {error}"), keeps_its_name: true }),
@@ -287,7 +287,8 @@ fn refuse_if(is_durable: bool, what: &str, error: &io::Error) -> Result<(), Unre
 }
 
 /// Writes what is in a part of a file once more, and fsyncs it: if an fsync failed in the process before this one, the
-/// system may show what is not on the medium and hold it for written. For the same reason an fsync of a file is never tried alone.
+/// system may show what is not on the medium and hold it for written. For the same reason an fsync of a file is never
+/// tried alone.
 async fn write_again(disk: &dyn Disk, file: String, part: Range<u64>) -> io::Result<()> {
     let (mut at, mut by_page) = (part.start, 0..0);
     while at < part.end {

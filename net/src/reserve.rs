@@ -1,12 +1,12 @@
 //! Room that is kept on the disk for the one thing that makes room on a full one.
 //!
 //! A segment is removed when the journal says, on the medium, that nobody needs it. On a disk that is full to the last
-//! byte the journal could not say so, and would stay full after all messages were consumed. So a file of a mebibyte lies
-//! beside the topics: it goes when the directory or a journal finds no room, and comes back as soon as there is some,
-//! before any message is written.
+//! byte the journal could not say so, and would stay full after all messages were consumed. So a file of a mebibyte
+//! lies beside the topics: it goes when the directory or a journal finds no room, and comes back as soon as there is
+//! some, before any message is written.
 //!
-//! Only hosted tasks come here: one of them holds the pieces while it waits for the disk, others wait for the pieces and
-//! have a thread meanwhile. Whoever held them and had to wait for a thread would wait for ever once all are taken.
+//! Only hosted tasks come here: one of them holds the pieces while it waits for the disk, others wait for the pieces
+//! and have a thread meanwhile. Whoever held them and had to wait for a thread would wait for ever once all are taken.
 
 use crate::disk::{Content, Disk, Op, Outcome};
 use crate::sync::Arc;

@@ -1,7 +1,8 @@
 //! A running nsqd: listeners, background tasks, and a clean end.
 //!
-//! The end, in upstream's order (spec: nsqd_protocol §3.3): no new connections, every connection closed whatever state its
-//! peer is in, `nsqd.dat` written, and everything that is still queued. What cannot be written is counted and reported.
+//! The end, in upstream's order (spec: nsqd_protocol §3.3): no new connections, every connection closed whatever state
+//! its peer is in, `nsqd.dat` written, and everything that is still queued. What cannot be written is counted and
+//! reported.
 
 use crate::broker::Broker;
 use crate::conn;

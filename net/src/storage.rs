@@ -1,7 +1,7 @@
 //! Topics on disk: their directories, and the jobs of each.
 //!
-//! A topic asks for jobs ([`nsq_core::topic::disk`]); here each becomes a task that does its operations one by one on the
-//! port and comes back with an [`Input::Disk`]. A directory is made before the first job, and only then; a deleted
+//! A topic asks for jobs ([`nsq_core::topic::disk`]); here each becomes a task that does its operations one by one on
+//! the port and comes back with an [`Input::Disk`]. A directory is made before the first job, and only then; a deleted
 //! topic's is renamed before its files go, so that the deletion is one step.
 
 use crate::broker::Broker;
@@ -395,7 +395,8 @@ const fn written(op: &Op) -> Option<FileName> {
     }
 }
 
-/// Does an operation again and again until it succeeds, or what it is about is not there. The same trouble is told once.
+/// Does an operation again and again until it succeeds, or what it is about is not there. The same trouble is told
+/// once.
 async fn insist(disk: &dyn Disk, op: PortOp) {
     let mut told = String::new();
     while let Err(error) = disk.run(op.clone()).await {

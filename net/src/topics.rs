@@ -1,8 +1,8 @@
 //! A topic and its lock: the one road from a batch of inputs to the effects at their destinations.
 //!
 //! Lock, handle, route, unlock, wake: effects are routed before the topic is let go, or a SUB's `OK` could be overtaken
-//! by its first message, and tasks are woken afterwards. Lock order: topic, then outbox or node; nobody who holds one of
-//! those takes a topic.
+//! by its first message, and tasks are woken afterwards. Lock order: topic, then outbox or node; nobody who holds one
+//! of those takes a topic.
 
 use crate::broker::Broker;
 use crate::outbox::{Mail, Outbox};
@@ -113,8 +113,8 @@ impl SharedTopic {
         })
     }
 
-    /// Hands it something on behalf of no connection; a panic in it, now or before, is nobody else's problem. Whether it
-    /// has taken it: a topic that was deleted in the meantime has nothing to do.
+    /// Hands it something on behalf of no connection; a panic in it, now or before, is nobody else's problem. Whether
+    /// it has taken it: a topic that was deleted in the meantime has nothing to do.
     pub(crate) fn call(self: &Arc<Self>, broker: &Broker, input: Option<Input>) -> bool {
         let mut batch = input.into_iter().collect();
         // The topic is locked up by it for good.
@@ -201,8 +201,8 @@ impl SharedTopic {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic inside a topic is a bug that leaves it in an unknown state: whoever uses it is disconnected, but timers,
-        // statistics, the end of the process and all other topics go on without it.
+        // A panic inside a topic is a bug that leaves it in an unknown state: whoever uses it is disconnected, but
+        // timers, statistics, the end of the process and all other topics go on without it.
         self.inner.lock().unwrap_or_else(|_: PoisonError<_>| panic!("this topic has panicked before"))
     }
 }

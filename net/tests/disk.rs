@@ -1,5 +1,5 @@
-//! A real data directory and a disk that now and then says no: what was accepted is not lost to that, and what cannot be
-//! used any more stays for somebody who may know how.
+//! A real data directory and a disk that now and then says no: what was accepted is not lost to that, and what cannot
+//! be used any more stays for somebody who may know how.
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;

@@ -1,7 +1,7 @@
 //! An nsqd among nsqlookupds: good ones hear of everything, and the others cost nothing but a line in the log.
 //!
-//! Hostile ones, on both of their ports, stand beside a good one: the nsqd serves all the time, the good one gets to know
-//! everything, no task has panicked, and the end is prompt.
+//! Hostile ones, on both of their ports, stand beside a good one: the nsqd serves all the time, the good one gets to
+//! know everything, no task has panicked, and the end is prompt.
 
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;

@@ -101,7 +101,8 @@ async fn a_channel_that_was_deleted_stays_so_whatever_nsqd_dat_says_of_one_of_a_
         act(&nsqd, &topic, &[&create, &delete, &create]).await;
         failing.store(true, Ordering::SeqCst);
         if starts_anew {
-            // The journal of the next process does not tell of the channel that is gone, but `nsqd.dat` stays as it was.
+            // The journal of the next process does not tell of the channel that is gone, but `nsqd.dat` stays as it
+            // was.
             nsqd = durable(nsqd.stop_in_order().await.1, fails(&failing)).await;
         }
         act(&nsqd, &topic, &[&Admin::DeleteTopic]).await;

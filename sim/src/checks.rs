@@ -1,8 +1,8 @@
 //! The promises, as functions of the ledger.
 //!
-//! Each says NSQ's real promise and not a nicer one: at least once, in no order, for everything accepted. What a crash excuses
-//! is exactly what the dead node calls memory-only (a kill) or unsynced (a power cut), and nothing in durable mode; what an
-//! operator drops is what was there then, or on its way.
+//! Each says NSQ's real promise and not a nicer one: at least once, in no order, for everything accepted. What a crash
+//! excuses is exactly what the dead node calls memory-only (a kill) or unsynced (a power cut), and nothing in durable
+//! mode; what an operator drops is what was there then, or on its way.
 
 pub mod discovery;
 pub mod lives;
@@ -14,9 +14,9 @@ use nsq_core::message::MessageId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last; so was
-/// everything else that a durable topic has delivered to anyone, for that is known after any crash. What a producer had
-/// several nsqds for is owed to the channels that were there on all of them.
+/// Everything accepted was delivered to each channel that was there when it was sent, and finished there at last; so
+/// was everything else that a durable topic has delivered to anyone, for that is known after any crash. What a producer
+/// had several nsqds for is owed to the channels that were there on all of them.
 ///
 /// # Panics
 /// If something is missing.
@@ -81,8 +81,8 @@ fn is_excused(entries: &Entries, channel: &str, body: &Bytes, publish: &Publish)
         .any(|nsqd| entries.abandoned.contains(nsqd) || dropped(nsqd) || lost(nsqd, channel) || lost(nsqd, ""))
 }
 
-/// On a network whose packets take no longer than `latency`: what a durable topic was told to drop, or what any topic had
-/// that was deleted, does not come back once that was answered, whatever happens to the process and the machine.
+/// On a network whose packets take no longer than `latency`: what a durable topic was told to drop, or what any topic
+/// had that was deleted, does not come back once that was answered, whatever happens to the process and the machine.
 ///
 /// # Panics
 /// If it does.
@@ -115,8 +115,8 @@ pub fn nothing_invented(entries: &Entries) {
     }
 }
 
-/// Each delivery of a message in a channel of one life of a node has a higher number of attempts than those before, unless
-/// the node has lost the journal that told which of two copies is the one.
+/// Each delivery of a message in a channel of one life of a node has a higher number of attempts than those before,
+/// unless the node has lost the journal that told which of two copies is the one.
 ///
 /// # Panics
 /// If a number came twice, or was skipped by more than the deliveries that got lost on the way can explain.
@@ -131,8 +131,8 @@ pub fn attempts_grow(entries: &Entries) {
 }
 
 /// No consumer held more messages at a time than its RDY, or than it wanted to hold over all its connections. What came
-/// longer ago than `held_for` may have timed out and does not count, and what an operator dropped while it was in flight
-/// does not either.
+/// longer ago than `held_for` may have timed out and does not count, and what an operator dropped while it was in
+/// flight does not either.
 ///
 /// # Panics
 /// If one did.
@@ -157,8 +157,8 @@ pub fn credit_is_kept(entries: &Entries, rdy: impl Fn(usize) -> u32, held_for: D
     }
 }
 
-/// On a network whose packets take no longer than `latency`: a message that nobody requeued comes again no sooner than its
-/// timeout, and a deferred one no sooner than its time.
+/// On a network whose packets take no longer than `latency`: a message that nobody requeued comes again no sooner than
+/// its timeout, and a deferred one no sooner than its time.
 ///
 /// # Panics
 /// If one came early.
@@ -181,8 +181,8 @@ pub fn never_early(entries: &Entries, msg_timeout: Duration, latency: Duration) 
     }
 }
 
-/// On a network whose packets take no longer than `latency` and where no connection is lost: what was touched does not come
-/// again before the timeout that began with that, and never if it was finished by then.
+/// On a network whose packets take no longer than `latency` and where no connection is lost: what was touched does not
+/// come again before the timeout that began with that, and never if it was finished by then.
 ///
 /// # Panics
 /// If it did.
@@ -201,8 +201,8 @@ pub fn touches_are_kept(entries: &Entries, msg_timeout: Duration, latency: Durat
     }
 }
 
-/// On a network whose packets take no longer than `latency`: a paused channel is silent, and a paused topic keeps what it
-/// got since.
+/// On a network whose packets take no longer than `latency`: a paused channel is silent, and a paused topic keeps what
+/// it got since.
 ///
 /// # Panics
 /// If one did not.

@@ -1,27 +1,29 @@
-//! The simulated disk: a directory that outlives its process, with a page cache that outlives it too but not a power cut.
+//! The simulated disk: a directory that outlives its process, with a page cache that outlives it too but not a power
+//! cut.
 //!
 //! It lies as real ones do; everything is drawn from the seed, how much by [`Faults`]. An operation takes effect at its
-//! end, in parts if it is cut short, so a crash falls between any two and into any. Survivable, which means that nothing
-//! promised may be lost:
+//! end, in parts if it is cut short, so a crash falls between any two and into any. Survivable, which means that
+//! nothing promised may be lost:
 //!
 //! - operations that take long, fsyncs that take very long, and operations that overtake each other;
 //! - a process that is killed ([`SimDisk::kill`]): what was written stays, a write under way is there in part;
-//! - power that is lost ([`SimDisk::power_off`], [`SimDisk::cut_after`]): of each file, what no fsync has covered is gone,
-//!   there, or there in any sectors, with an old length or the new one; of what was created, renamed and removed in a
-//!   directory since its fsync, what came first took effect, up to any point, or any of it did;
-//! - an operation that fails, having done nothing, a part or all of it; a full disk, which refuses what would make it larger
-//!   after a part of it. What was accepted stays, and who wants more is told that it was not;
-//! - failures that are not the medium's fault, for however long: too many open files. Nothing is lost with them, and what
-//!   cannot be used for now can be later;
-//! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring them
-//!   back, and processes may or may not go on to see what they wrote. What is not in memory any more must not depend on
-//!   it. That of a directory may drop what has become of the files in it, which everybody sees until the power goes.
+//! - power that is lost ([`SimDisk::power_off`], [`SimDisk::cut_after`]): of each file, what no fsync has covered is
+//!   gone, there, or there in any sectors, with an old length or the new one; of what was created, renamed and removed
+//!   in a directory since its fsync, what came first took effect, up to any point, or any of it did;
+//! - an operation that fails, having done nothing, a part or all of it; a full disk, which refuses what would make it
+//!   larger after a part of it. What was accepted stays, and who wants more is told that it was not;
+//! - failures that are not the medium's fault, for however long: too many open files. Nothing is lost with them, and
+//!   what cannot be used for now can be later;
+//! - an fsync that fails, after which the writes that it was for are dropped: a later one succeeds and does not bring
+//!   them back, and processes may or may not go on to see what they wrote. What is not in memory any more must not
+//!   depend on it. That of a directory may drop what has become of the files in it, which everybody sees until the
+//!   power goes.
 //!
-//! One thing is believed of all disks: the names of *directories* stay with a later fsync that succeeds. A file system with
-//! a journal, whose journal could not be written, refuses everything from then on.
+//! One thing is believed of all disks: the names of *directories* stay with a later fsync that succeeds. A file system
+//! with a journal, whose journal could not be written, refuses everything from then on.
 //!
-//! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]), and a
-//! page that cannot be read for a while, or for ever ([`SimDisk::spoil`]).
+//! Not survivable, so to be reported, and nothing else may suffer: a bit of the medium that flips ([`SimDisk::flip`]),
+//! and a page that cannot be read for a while, or for ever ([`SimDisk::spoil`]).
 
 mod file;
 mod state;
@@ -131,8 +133,8 @@ impl SimDisk {
         self.state().is_rotten
     }
 
-    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found may
-    /// not be all there is, or not be safe.
+    /// How many fsyncs, reads and lists have failed in this life of its process: while nsqd starts, what it has found
+    /// may not be all there is, or not be safe.
     pub(crate) fn unsure(&self) -> u64 {
         self.state().unsure
     }
@@ -158,8 +160,8 @@ impl SimDisk {
         self.state().tree.file(file).and_then(|file| file.read(offset, length)).unwrap_or_default()
     }
 
-    /// Nothing happens any more after so many operations from now on; returns when it is so far. The caller then cuts the
-    /// power.
+    /// Nothing happens any more after so many operations from now on; returns when it is so far. The caller then cuts
+    /// the power.
     pub async fn cut_after(&self, operations: u64) {
         {
             let state = &mut *self.state();
@@ -168,8 +170,8 @@ impl SimDisk {
         self.darkness().await;
     }
 
-    /// Nothing happens any more so many operations after one of these has begun; returns when it is so far. The caller then
-    /// cuts the power.
+    /// Nothing happens any more so many operations after one of these has begun; returns when it is so far. The caller
+    /// then cuts the power.
     pub async fn cut_in(&self, stage: &'static str, operations: u64) {
         self.state().aim = Some((stage, operations));
         self.darkness().await;
@@ -242,8 +244,8 @@ impl SimDisk {
         hit
     }
 
-    /// A page of one of the files whose names end so cannot be read any more; tells the name, what is in the file, and where
-    /// the page is in there. A file has only one such page.
+    /// A page of one of the files whose names end so cannot be read any more; tells the name, what is in the file, and
+    /// where the page is in there. A file has only one such page.
     pub fn spoil(&self, ending: &str) -> Option<(String, Vec<u8>, Range<usize>)> {
         let State { tree, random, is_rotten, .. } = &mut *self.state();
         let mut files = tree.files();

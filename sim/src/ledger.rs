@@ -1,8 +1,8 @@
 //! What clients saw: the only evidence that the checks go by.
 //!
 //! Producers and consumers write down what they did and what came back, in true simulated time; operators' actions and
-//! the deaths of nodes are written down too. A publish has three outcomes: accepted, refused, and *unknown* when no answer came.
-//! Bodies are unique, so a body names its message.
+//! the deaths of nodes are written down too. A publish has three outcomes: accepted, refused, and *unknown* when no
+//! answer came. Bodies are unique, so a body names its message.
 
 use bytes::Bytes;
 use madsim::time::Instant;

@@ -1,11 +1,12 @@
 //! The one runner of simulated scenarios.
 //!
-//! In: a scenario and seeds ([`sweep`]), or one seed ([`run`]). Out: nothing if all is well; otherwise a report with the seed, what was drawn
-//! from it, the end of the trace, the state of the network, and the command that replays it.
-//! The rule against empty success: what a scenario says it must exercise ([`Sim::require`]) has to have happened somewhere in the sweep, and
-//! the first seed, run twice, must leave the same trace.
+//! In: a scenario and seeds ([`sweep`]), or one seed ([`run`]). Out: nothing if all is well; otherwise a report with
+//! the seed, what was drawn from it, the end of the trace, the state of the network, and the command that replays it.
+//! The rule against empty success: what a scenario says it must exercise ([`Sim::require`]) has to have happened
+//! somewhere in the sweep, and the first seed, run twice, must leave the same trace.
 //!
-//! `NSQ_SIM_SEED=17` runs that seed only, with the full trace on stderr. `NSQ_SIM_SEEDS=1000` makes the sweep that long.
+//! `NSQ_SIM_SEED=17` runs that seed only, with the full trace on stderr. `NSQ_SIM_SEEDS=1000` makes the sweep that
+//! long.
 
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! The trace of a run: what happened when on which machine, and a hash of it.
 //!
-//! In: notes of the scenario and `tracing` events of everything else. Out: the last lines for the report of a failure, and one number that
-//! two runs of the same seed must share.
-//! The rule: a line holds nothing that is not a function of the seed; madsim's own events carry task numbers of the process and are left out.
+//! In: notes of the scenario and `tracing` events of everything else. Out: the last lines for the report of a failure,
+//! and one number that two runs of the same seed must share. The rule: a line holds nothing that is not a function of
+//! the seed; madsim's own events carry task numbers of the process and are left out.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::{Debug, Write};
@@ -88,7 +88,8 @@ impl Trace {
         text
     }
 
-    /// What makes `tracing` events lines of this trace, for `tracing::dispatcher::set_default` on the thread of the run.
+    /// What makes `tracing` events lines of this trace, for `tracing::dispatcher::set_default` on the thread of the
+    /// run.
     pub fn dispatch(&self) -> Dispatch {
         let level = if lock(&self.0).echo { Level::TRACE } else { Level::DEBUG };
         Dispatch::new(Recorder { trace: self.clone(), level, spans: Mutex::default() })

@@ -1,7 +1,7 @@
 //! One nsqd with its producers and consumers, drawn from a seed: what the scenarios of the spine happen to.
 //!
-//! Two phases. First faults, which the scenario brings, and safety: a watcher checks every invariant of every topic all the
-//! time. Then healing and liveness: everything drains within a bound, and the ledger is held against the promises.
+//! Two phases. First faults, which the scenario brings, and safety: a watcher checks every invariant of every topic all
+//! the time. Then healing and liveness: everything drains within a bound, and the ledger is held against the promises.
 
 use crate::checks::{self, lives};
 use crate::clients::{ConsumerPlan, ProducerPlan, Signals, consume, produce};
@@ -232,8 +232,8 @@ async fn within(bound: Duration, amiss: impl Fn() -> Option<String>) {
     }
 }
 
-/// Looks at every topic again and again: all invariants hold, no timer is forgotten, and now and then: a crash would not take
-/// more than it may.
+/// Looks at every topic again and again: all invariants hold, no timer is forgotten, and now and then: a crash would
+/// not take more than it may.
 async fn watch(cluster: Cluster, nsqd: Nsqd) {
     let mut risk = Risk::default();
     for look in 0u64.. {

@@ -1,7 +1,7 @@
 //! One nsqd on a disk that lies, each scenario over a fixed set of seeds and in both modes.
 //!
-//! What must hold is in the ledger: durable topics lose nothing that was acknowledged or delivered, others what the dead
-//! process, or its machine without power, says that it had not written. `NSQ_SIM_SEED=17` replays one seed; see
+//! What must hold is in the ledger: durable topics lose nothing that was acknowledged or delivered, others what the
+//! dead process, or its machine without power, says that it had not written. `NSQ_SIM_SEED=17` replays one seed; see
 //! `nsq_sim::runner`.
 #![cfg(madsim)]
 
@@ -76,8 +76,8 @@ fn power_goes_between_any_two_operations() {
     });
 }
 
-/// A crash within so many operations of the disk, or in the next roll of a segment and its like; and perhaps more while nsqd
-/// starts. It is not started.
+/// A crash within so many operations of the disk, or in the next roll of a segment and its like; and perhaps more while
+/// nsqd starts. It is not started.
 async fn crash_often(world: &mut World, within: u64, power_off: bool) {
     crash_within(world, within, power_off).await;
     while world.random.below(2) == 0 {
@@ -351,8 +351,8 @@ fn crash(world: &mut World) {
     world.cluster.crash(&world.nsqd, power_off);
 }
 
-/// Something is wrong with the disk: its medium fails now and then, or this process may not use all of it, and perhaps it is
-/// full or slow.
+/// Something is wrong with the disk: its medium fails now and then, or this process may not use all of it, and perhaps
+/// it is full or slow.
 fn trouble(world: &mut World) {
     let one_in = |random: &mut Random| [0, 1 + random.below(3), 5 + random.below(30)][random.below(3) as usize];
     let [writes, syncs, reads] = [(); 3].map(|()| one_in(&mut world.random));
@@ -391,8 +391,8 @@ fn fsyncs_fail_and_power_goes() {
     });
 }
 
-/// After a kill the system still shows what a failed fsync has dropped, and takes it for written. A start must not rely on
-/// that.
+/// After a kill the system still shows what a failed fsync has dropped, and takes it for written. A start must not rely
+/// on that.
 #[test]
 fn fsyncs_fail_and_a_kill_hides_it() {
     // It takes a publish that was refused and is delivered all the same.
@@ -547,8 +547,8 @@ fn pages_that_cannot_be_read_cost_what_is_in_them() {
     });
 }
 
-/// A page with messages cannot be read any more. This excuses those that have a byte in it, and those in a region whose head
-/// has, and no others.
+/// A page with messages cannot be read any more. This excuses those that have a byte in it, and those in a region whose
+/// head has, and no others.
 fn spoil(world: &World) {
     const REGION: &[u8] = b"CHNK";
     let Some((_, content, page)) = world.nsqd.disk.spoil(".log") else { return };
@@ -686,8 +686,8 @@ fn stragglers_do_not_keep_files() {
         let (files, made) = (world.nsqd.segments(), world.published());
         sim.count("stragglers", world.nsqd.queued().values().sum());
         sim.count("most_is_gone", (made > files.iter().sum::<u64>() * 3).into());
-        // Segments of which a quarter is needed stay; and the last ones, which nothing has been added to yet, or was just now;
-        // and what has ended since the last look, as long as that are fewer than what is needed.
+        // Segments of which a quarter is needed stay; and the last ones, which nothing has been added to yet, or was
+        // just now; and what has ended since the last look, as long as that are fewer than what is needed.
         let ended = world.nsqd.queued().values().sum::<u64>() * FILLER;
         let most = 4 * needed + 3 * CHUNK + ended;
         assert!(files.iter().sum::<u64>() <= most, "{files:?} are left of {made} bytes, of which {needed} are needed");

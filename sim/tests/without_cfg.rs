@@ -1,7 +1,8 @@
 //! Runs the simulations when this build has no simulator.
 //!
-//! The simulator exists only under `--cfg madsim`, which `.cargo/config.toml` sets. `RUSTFLAGS` in the environment replaces those flags, and a
-//! foreign working directory does not see them: then all simulation tests vanish silently. This test notices and runs them after all.
+//! The simulator exists only under `--cfg madsim`, which `.cargo/config.toml` sets. `RUSTFLAGS` in the environment
+//! replaces those flags, and a foreign working directory does not see them: then all simulation tests vanish silently.
+//! This test notices and runs them after all.
 #![cfg(not(madsim))]
 
 use std::path::Path;

@@ -79,7 +79,8 @@ fn journal() -> Vec<u8> {
     file
 }
 
-/// The bytes of each listing whose lines begin with an offset: bytes in hex and what they are, or up to where all are zero.
+/// The bytes of each listing whose lines begin with an offset: bytes in hex and what they are, or up to where all are
+/// zero.
 fn listings(text: &str) -> Vec<Vec<u8>> {
     let listing = |fence: &str| {
         let mut bytes = Vec::new();

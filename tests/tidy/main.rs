@@ -1,7 +1,8 @@
 //! Style as a test: every rule of the house that a machine can see, over every file of the tree.
 //!
-//! `cargo test --test tidy` names each fault with file, line and what to do instead. The rules are in `rules`, each with
-//! a planted example that it must find; what they read is in `code`. No exceptions are listed anywhere: mend the file.
+//! `cargo test --test tidy` names each fault with file, line and what to do instead. The rules are in `rules`, each
+//! with a planted example that it must find; what they read is in `code`. No exceptions are listed anywhere: mend the
+//! file.
 
 mod code;
 mod documents;

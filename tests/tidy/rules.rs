@@ -8,6 +8,8 @@ use crate::documents;
 
 const FILE_LINES: usize = 700;
 const FUNCTION_LINES: usize = 70;
+/// Characters of a line that is a comment; code is rustfmt's to break.
+const COMMENT_WIDTH: usize = 120;
 
 /// Where a word is banned.
 #[derive(Clone, Copy)]
@@ -78,7 +80,8 @@ impl File {
 /// Everything that is wrong with these files.
 pub(crate) fn all(files: &[File]) -> impl Iterator<Item = String> {
     let of_rust = files.iter().filter(|file| file.is_rust()).flat_map(|file| {
-        let faults = [head(file), length(file), long_functions(file), banned(file), unbiased(file)];
+        let faults =
+            [head(file), length(file), wide_comments(file), long_functions(file), banned(file), unbiased(file)];
         faults.into_iter().flatten()
     });
     let of_text = files.iter().flat_map(|file| [marks(file), machine_paths(file)].into_iter().flatten());
@@ -94,6 +97,13 @@ fn length(file: &File) -> Vec<String> {
     let lines = file.text.lines().count();
     let long = lines > FILE_LINES;
     long.then(|| file.complain(0, &format!("{lines} lines: split it, {FILE_LINES} is the most"))).into_iter().collect()
+}
+
+fn wide_comments(file: &File) -> Vec<String> {
+    let is_wide = |line: &str| line.trim_start().starts_with("//") && line.chars().count() > COMMENT_WIDTH;
+    let wide = (1..).zip(file.text.lines()).filter(|(_, line)| is_wide(line));
+    let what = format!("longer than {COMMENT_WIDTH} characters: break the line");
+    wide.map(|(number, _)| format!("{}:{number}: {what}", file.path)).collect()
 }
 
 fn long_functions(file: &File) -> Vec<String> {
@@ -149,7 +159,8 @@ fn dead(files: &[File]) -> Vec<String> {
         match (room, stem) {
             (_, "lib" | "main" | "build") | ("bin" | "examples", _) => true,
             (_, "mod") => declared(files, parent, room),
-            // Each file in the `tests` of a package is a test of its own; at the top and in `fuzz` a manifest names them.
+            // Each file in the `tests` of a package is a test of its own; at the top and in `fuzz` a manifest names
+            // them.
             ("tests", _) if dir == "tests" => manifest_names(files, "bins/Cargo.toml", path),
             ("targets", _) => manifest_names(files, "fuzz/Cargo.toml", &format!("targets/{name}")),
             ("tests", _) if !parent.contains("src") => true,
@@ -218,6 +229,14 @@ mod tests {
     fn long_files() {
         finds_one("sim/src/a.rs", &format!("//! A.\n{}", "\n".repeat(700)), "701 lines");
         assert_eq!(faults("sim/src/a.rs", &format!("//! A.\n{}", "\n".repeat(699))), [""; 0]);
+    }
+
+    #[test]
+    fn wide_comments() {
+        let text =
+            |width: usize| format!("//! A.\n    // {}\nlet a = \"{}\";\n", "b".repeat(width - 7), "c".repeat(200));
+        assert_eq!(faults("core/src/a.rs", &text(120)), [""; 0]);
+        finds_one("core/src/a.rs", &text(121), "core/src/a.rs:2: longer than 120");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A blocking connection to nsqd: handshake, commands out, frames in (spec: nsqd_protocol §1.1, §1.2, §1.6, §1.9).
 //!
-//! Comes in: an address and what to negotiate. Goes out: responses and messages; heartbeats are answered here and error frames become errors.
-//! The rule: a read gives up after [`TICK`] so that its caller can look at the clock, and nothing else in here waits without an end.
+//! Comes in: an address and what to negotiate. Goes out: responses and messages; heartbeats are answered here and error
+//! frames become errors. The rule: a read gives up after [`TICK`] so that its caller can look at the clock, and nothing
+//! else in here waits without an end.
 
 use super::frames::{Frames, Kind};
 use anyhow::{Context, Result, anyhow, bail};

@@ -1,7 +1,7 @@
 //! One consuming connection (spec: nsqd_protocol §1.9 FIN, §2.1, §2.6).
 //!
-//! Comes in: a subscribed connection. Goes out: counts, and end to end latencies where bodies are stamped. The rule: the FINs of all messages
-//! of one read leave in one write, and the clock is read once per read.
+//! Comes in: a subscribed connection. Goes out: counts, and end to end latencies where bodies are stamped. The rule:
+//! the FINs of all messages of one read leave in one write, and the clock is read once per read.
 
 use super::connection::{Connection, Frame};
 use super::gate::{Gate, Phase};
@@ -40,7 +40,8 @@ impl Consumer {
         Ok(self.tally)
     }
 
-    /// Counts and times what was read and prepares its FINs; returns how many messages and bytes of bodies belong to this run.
+    /// Counts and times what was read and prepares its FINs; returns how many messages and bytes of bodies belong to
+    /// this run.
     fn take_messages(&mut self, gate: &Gate) -> Result<(u64, u64)> {
         let now = gate.nanos(Instant::now());
         let (mut count, mut bytes) = (0, 0);

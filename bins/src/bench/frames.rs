@@ -1,7 +1,8 @@
 //! Frames from nsqd: bytes of a socket in, borrowed frames out (spec: nsqd_protocol §1.3, §2.1).
 //!
-//! The load generator shares its cores with the server that it measures, so this scanner allocates nothing per frame: one large buffer is
-//! filled by one read and frames are slices of it. The rule: any split of the same bytes over reads gives the same frames.
+//! The load generator shares its cores with the server that it measures, so this scanner allocates nothing per frame:
+//! one large buffer is filled by one read and frames are slices of it. The rule: any split of the same bytes over reads
+//! gives the same frames.
 
 use std::io::{self, Read};
 use std::ops::Range;

@@ -1,7 +1,8 @@
 //! Where the threads of a run meet: its phase, its counters, its end.
 //!
-//! Producers claim requests from it and report what was acknowledged, consumers report what they received, and the main thread moves the
-//! phase and waits. The rule: per batch a thread touches a few atomics and no lock; the lock is for the end only.
+//! Producers claim requests from it and report what was acknowledged, consumers report what they received, and the main
+//! thread moves the phase and waits. The rule: per batch a thread touches a few atomics and no lock; the lock is for
+//! the end only.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -42,7 +43,8 @@ pub(super) struct Gate {
 pub(super) struct Presence<'a>(&'a Gate);
 
 impl Gate {
-    /// A gate for `producers` producing threads. `round_trip`: the run is finished when all that was published was received.
+    /// A gate for `producers` producing threads. `round_trip`: the run is finished when all that was published was
+    /// received.
     pub(super) fn new(producers: usize, round_trip: bool) -> Self {
         Self {
             origin: Instant::now(),

@@ -1,7 +1,8 @@
 //! `idle`: connections, topics and channels that do nothing, and what they cost.
 //!
-//! Comes in: how many of each. Goes out: the server's memory before, with them open, and after holding them, and its CPU time and context
-//! switches while holding. The rule: this side only answers heartbeats, about once a second for all connections together.
+//! Comes in: how many of each. Goes out: the server's memory before, with them open, and after holding them, and its
+//! CPU time and context switches while holding. The rule: this side only answers heartbeats, about once a second for
+//! all connections together.
 
 use super::connection::{Connection, Frame};
 use super::options::Options;

@@ -1,7 +1,8 @@
 //! Running the threads of a load and measuring what happens meanwhile.
 //!
-//! Comes in: one closure per connection. Goes out: [`Measured`], counts and costs between two snapshots that exclude connecting, warm-up and
-//! draining. The rule: whatever a thread fails with is the run's error, and a run that makes no progress is one too.
+//! Comes in: one closure per connection. Goes out: [`Measured`], counts and costs between two snapshots that exclude
+//! connecting, warm-up and draining. The rule: whatever a thread fails with is the run's error, and a run that makes no
+//! progress is one too.
 
 use super::gate::{Gate, Phase};
 use super::options::Options;

@@ -1,8 +1,10 @@
-//! `nsq_bench`: a load generator that measures any nsqd over TCP, its latency, its throughput and what a message costs it.
+//! `nsq_bench`: a load generator that measures any nsqd over TCP, its latency, its throughput and what a message costs
+//! it.
 //!
-//! Comes in: a command line ([`Options`]). Goes out: a table or one JSON object. [`publisher`] and [`consumer`] are one blocking connection
-//! each on a thread of its own, [`gate`] is where they meet, [`measure`] runs them between two snapshots of [`process`], [`report`] prints.
-//! The rule: the client shares its cores with the server, so it does as little as it can for each message, and reports its own cost too.
+//! Comes in: a command line ([`Options`]). Goes out: a table or one JSON object. [`publisher`] and [`consumer`] are one
+//! blocking connection each on a thread of its own, [`gate`] is where they meet, [`measure`] runs them between two
+//! snapshots of [`process`], [`report`] prints. The rule: the client shares its cores with the server, so it does as
+//! little as it can for each message, and reports its own cost too.
 
 mod connection;
 mod consumer;

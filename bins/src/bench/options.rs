@@ -1,7 +1,8 @@
-//! The command line of `nsq_bench`: one table that parses, tells which command takes which option, and prints itself as help.
+//! The command line of `nsq_bench`: one table that parses, tells which command takes which option, and prints itself as
+//! help.
 //!
-//! Comes in: arguments. Goes out: [`Options`], checked, or an error that says what to write instead. The rule: an option that a command does not
-//! use is refused, so that no number is ever reported for a setting that had no effect.
+//! Comes in: arguments. Goes out: [`Options`], checked, or an error that says what to write instead. The rule: an
+//! option that a command does not use is refused, so that no number is ever reported for a setting that had no effect.
 
 use super::connection::Identify;
 use anyhow::{Context, Result, bail};

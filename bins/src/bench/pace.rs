@@ -1,7 +1,8 @@
 //! When paced requests are due: an open loop whose schedule is fixed before the first byte is sent.
 //!
-//! Latency is measured from the times in here, never from the moment of sending, so a server that stalls cannot hide its stall by slowing the
-//! load down (no coordinated omission). The rule: `due(k) <= now` exactly when `k < due_by(now)`.
+//! Latency is measured from the times in here, never from the moment of sending, so a server that stalls cannot hide
+//! its stall by slowing the load down (no coordinated omission). The rule: `due(k) <= now` exactly when `k <
+//! due_by(now)`.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,8 @@ use std::time::{Duration, Instant};
 #[derive(Clone, Debug)]
 pub(super) struct Schedule {
     start: Instant,
-    /// Messages that all connections together carry from one request of this connection to its next, times a second in nanoseconds.
+    /// Messages that all connections together carry from one request of this connection to its next, times a second in
+    /// nanoseconds.
     step: u128,
     /// Messages per second of all connections together.
     rate: u128,
@@ -18,8 +20,8 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of connection `index` of `connections`, whose requests of `batch` messages add up to `rate` messages per second.
-    /// `rate`, `batch` and `connections` must not be 0.
+    /// The schedule of connection `index` of `connections`, whose requests of `batch` messages add up to `rate`
+    /// messages per second. `rate`, `batch` and `connections` must not be 0.
     pub(super) fn new(start: Instant, rate: u64, batch: usize, index: usize, connections: usize) -> Self {
         let turn = batch as u128 * NANOS;
         Self { start, step: turn * connections as u128, rate: rate.into(), offset: turn * index as u128 }

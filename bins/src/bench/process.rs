@@ -1,7 +1,7 @@
 //! What a process costs, from Linux' /proc: CPU time, memory, context switches.
 //!
-//! Comes in: a process ID. Goes out: [`Usage`], a snapshot; two of them make a [`Cost`]. The rule: parsing is separate from reading, and a file
-//! that this kernel does not have makes a figure less exact or absent, never wrong.
+//! Comes in: a process ID. Goes out: [`Usage`], a snapshot; two of them make a [`Cost`]. The rule: parsing is separate
+//! from reading, and a file that this kernel does not have makes a figure less exact or absent, never wrong.
 
 use anyhow::{Context, Result};
 use std::fs;
@@ -62,7 +62,8 @@ impl Usage {
             usage.involuntary_switches += status_field(&status, "nonvoluntary_ctxt_switches").unwrap_or(0);
             exact += schedstat_nanos(&read("schedstat")).unwrap_or(0);
         }
-        // The first counts threads that have ended too, but in steps of 10 ms and rounded down; the second is exact but only of those that live.
+        // The first counts threads that have ended too, but in steps of 10 ms and rounded down; the second is exact but
+        // only of those that live.
         usage.cpu = (TICK * ticks).max(Duration::from_nanos(exact));
         Ok(usage)
     }
@@ -101,7 +102,8 @@ pub(super) fn kernel() -> String {
 /// The kernel counts CPU time towards user space in hundredths of a second (`USER_HZ`), whatever its own clock is.
 const TICK: Duration = Duration::from_millis(10);
 
-/// utime + stime of /proc/PID/stat, in [`TICK`]s. The second field is the program's name in brackets and may hold anything, brackets too.
+/// utime + stime of /proc/PID/stat, in [`TICK`]s. The second field is the program's name in brackets and may hold
+/// anything, brackets too.
 fn stat_ticks(stat: &str) -> Option<u32> {
     let (_, fields) = stat.rsplit_once(')')?;
     let mut fields = fields.split_ascii_whitespace().skip(11);
@@ -156,7 +158,8 @@ mod tests {
             std::hint::black_box(before);
         }
         let cost = Usage::of(std::process::id()).unwrap().since(&before);
-        // Other tests run in this process at the same time, and other processes on this machine: only rough bounds hold.
+        // Other tests run in this process at the same time, and other processes on this machine: only rough bounds
+        // hold.
         assert!(cost.cpu >= Duration::from_millis(20), "{cost:?}");
         assert!(cost.after.rss > 0 && cost.after.peak_rss >= cost.after.rss && cost.after.threads > 0, "{cost:?}");
     }

@@ -1,8 +1,9 @@
 //! One publishing connection (spec: nsqd_protocol §1.9 PUB, MPUB).
 //!
-//! Comes in: requests encoded once, a depth, and perhaps a schedule. Goes out: the latency of each acknowledgement in a [`Tally`]. One thread
-//! writes and reads in turn: it sends what is due and fits the depth in one write, then takes all the `OK`s of one read. The rule: with a
-//! schedule, latency counts from the scheduled time, whatever delayed the sending.
+//! Comes in: requests encoded once, a depth, and perhaps a schedule. Goes out: the latency of each acknowledgement in a
+//! [`Tally`]. One thread writes and reads in turn: it sends what is due and fits the depth in one write, then takes all
+//! the `OK`s of one read. The rule: with a schedule, latency counts from the scheduled time, whatever delayed the
+//! sending.
 
 use super::connection::{Connection, Frame, TICK};
 use super::gate::{Gate, Phase};
@@ -108,7 +109,8 @@ impl Publisher {
         }
         let wait = schedule.due(self.sent).saturating_duration_since(Instant::now()).min(TICK);
         if self.requests.stamped {
-            // The bodies carry the time, nobody times the answers: waking up for them would only take time from the server.
+            // The bodies carry the time, nobody times the answers: waking up for them would only take time from the
+            // server.
             thread::sleep(wait);
             return wait_readable(&self.connection, Duration::ZERO);
         }
@@ -203,7 +205,8 @@ pub(super) fn read_stamp(body: &[u8]) -> Option<(u64, u64)> {
     Some((u64::from_be_bytes(*run), u64::from_be_bytes(*nanos)))
 }
 
-/// Waits until there is something to read, sleeping to the microsecond where a socket's own timeout would round to the kernel's ticks.
+/// Waits until there is something to read, sleeping to the microsecond where a socket's own timeout would round to the
+/// kernel's ticks.
 fn wait_readable(connection: &Connection, wait: Duration) -> Result<bool> {
     let timeout = Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: wait.subsec_nanos().into() };
     match poll(&mut [PollFd::new(connection.stream(), PollFlags::IN)], Some(&timeout)) {
@@ -213,7 +216,8 @@ fn wait_readable(connection: &Connection, wait: Duration) -> Result<bool> {
     }
 }
 
-/// Lets this thread's sleeps end when they are due, not up to 50 us later, without spinning on a core that the server needs.
+/// Lets this thread's sleeps end when they are due, not up to 50 us later, without spinning on a core that the server
+/// needs.
 fn precise_timers() {
     // Where it is refused the schedule is met a little later; the report shows by how much.
     #[cfg(target_os = "linux")]

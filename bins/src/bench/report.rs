@@ -1,6 +1,7 @@
 //! What a run prints: an aligned table, or one JSON object with the same figures under the same names.
 //!
-//! The rule: a figure's name carries its unit, and everything needed to repeat the run (machine, server, parameters) is part of the report.
+//! The rule: a figure's name carries its unit, and everything needed to repeat the run (machine, server, parameters) is
+//! part of the report.
 
 use super::connection::Server;
 use super::measure::Measured;

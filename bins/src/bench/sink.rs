@@ -1,7 +1,8 @@
 //! `sink`: a server that only moves bytes, the ceiling for what `pub` and `sub` can show on a machine.
 //!
-//! Comes in: V2 connections. PUB and MPUB are skipped over and answered with `OK`; a consumer gets the same message again and again, as many as
-//! its RDY and its FINs allow. Nothing is queued, checked or kept. The rule: one read, one scan, one write, as the best of servers could do.
+//! Comes in: V2 connections. PUB and MPUB are skipped over and answered with `OK`; a consumer gets the same message
+//! again and again, as many as its RDY and its FINs allow. Nothing is queued, checked or kept. The rule: one read, one
+//! scan, one write, as the best of servers could do.
 
 use super::frames::READ_BUFFER;
 use super::options::Options;
@@ -10,7 +11,8 @@ use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
 
-/// What the sink accepts as RDY. It writes before it reads again, so all FINs of that many messages must fit the socket's buffers.
+/// What the sink accepts as RDY. It writes before it reads again, so all FINs of that many messages must fit the
+/// socket's buffers.
 const MAX_RDY: usize = 2500;
 
 /// The longest command line that is waited for.
@@ -32,7 +34,8 @@ pub(super) fn serve(listener: &TcpListener, body_size: usize) -> Result<()> {
             let stream = stream.context("cannot accept a connection")?;
             let message = &message;
             scope.spawn(move || {
-                // Clients that leave in the middle of a run are the rule here, so only what is not the socket's end is worth a line.
+                // Clients that leave in the middle of a run are the rule here, so only what is not the socket's end is
+                // worth a line.
                 if let Err(error) = Peer::new(stream, message).serve()
                     && !error.is::<io::Error>()
                 {

@@ -1,6 +1,7 @@
 //! What one thread of a run has seen, to be added up at the end.
 //!
-//! Latencies go into HDR histograms: nanoseconds to three significant digits, so that percentiles of any range cost a few hundred KiB.
+//! Latencies go into HDR histograms: nanoseconds to three significant digits, so that percentiles of any range cost a
+//! few hundred KiB.
 
 use hdrhistogram::Histogram;
 use std::time::Duration;

@@ -51,7 +51,8 @@ fn end_to_end_counts_its_own_messages_and_times_them_from_their_schedule() {
     assert_eq!((count("published"), count("messages"), count("missing")), (300, 300, 0), "{results}");
     // The relay begins with a message of another run and marks its first batch as sent before.
     assert_eq!((count("of_other_runs"), count("redelivered")), (1, 3), "{results}");
-    // It sleeps 20 ms for each of the 100 batches that are due every millisecond: the later ones waited for the earlier ones' sleeps.
+    // It sleeps 20 ms for each of the 100 batches that are due every millisecond: the later ones waited for the earlier
+    // ones' sleeps.
     let latency = |name: &str| results[name].as_f64().unwrap();
     assert!(latency("latency_p50_us") > 500_000.0, "{results}");
     assert!(latency("latency_max_us") > 1_500_000.0, "{results}");

@@ -1,6 +1,6 @@
-//! nsq: a whole local NSQ, for a first try, for development and for tests.
-//! From the command line to the exit status: flags, then nsqlookupd and nsqd until SIGINT or SIGTERM. The rule: this file
-//! starts and stops things and decides nothing else.
+//! nsq: a whole local NSQ, for a first try, for development and for tests. From the command line to the exit status:
+//! flags, then nsqlookupd and nsqd until SIGINT or SIGTERM. The rule: this file starts and stops things and decides
+//! nothing else.
 
 use nsq_bins::daemon::{self, Common};
 use nsq_bins::flags::Parsed;

@@ -1,6 +1,6 @@
-//! nsqd: receives, queues and delivers messages.
-//! From the command line to the exit status, in upstream's order: flags, the lock on the data path, the checks, then service
-//! until SIGINT or SIGTERM. The rule: this file starts and stops things and decides nothing else.
+//! nsqd: receives, queues and delivers messages. From the command line to the exit status, in upstream's order: flags,
+//! the lock on the data path, the checks, then service until SIGINT or SIGTERM. The rule: this file starts and stops
+//! things and decides nothing else.
 
 use nsq_bins::daemon::{self, Common};
 use nsq_bins::data_path::DataPath;

@@ -1,6 +1,5 @@
-//! nsqlookupd: tells consumers which nsqd has which topics.
-//! From the command line to the exit status: flags, then service until SIGINT or SIGTERM. The rule: this file starts and
-//! stops things and decides nothing else.
+//! nsqlookupd: tells consumers which nsqd has which topics. From the command line to the exit status: flags, then
+//! service until SIGINT or SIGTERM. The rule: this file starts and stops things and decides nothing else.
 
 use nsq_bins::daemon::{self, Common};
 use nsq_bins::flags::Parsed;

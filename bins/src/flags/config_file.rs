@@ -1,7 +1,7 @@
-//! `--config`: a TOML file whose keys are options, each read by the flag of that key.
-//! In come the file's path and a parsed command line; what the command line did not say, the file says, and warnings and
-//! refusals follow as if it had been typed. The rule: a file that cannot be used ends the program, for nobody knows what
-//! was to be in it, and what upstream passes over in silence is told (spec: http_flags_tools §3.0).
+//! `--config`: a TOML file whose keys are options, each read by the flag of that key. In come the file's path and a
+//! parsed command line; what the command line did not say, the file says, and warnings and refusals follow as if it had
+//! been typed. The rule: a file that cannot be used ends the program, for nobody knows what was to be in it, and what
+//! upstream passes over in silence is told (spec: http_flags_tools §3.0).
 
 use super::{Flag, Parsed, Refusal};
 use crate::os_error::os_error;

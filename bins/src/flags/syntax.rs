@@ -18,7 +18,8 @@ pub fn parse_bool(text: &str) -> Result<bool, &'static str> {
     }
 }
 
-/// An integer literal as in Go source: a sign, then decimal, `0x`, `0o`, `0b` or a leading zero for octal; `_` between digits.
+/// An integer literal as in Go source: a sign, then decimal, `0x`, `0o`, `0b` or a leading zero for octal; `_` between
+/// digits.
 pub fn parse_int(text: &str) -> Result<i64, &'static str> {
     let (negative, unsigned) = split_sign(text);
     let (radix, digits, prefixed) = match unsigned.as_bytes() {
@@ -126,7 +127,8 @@ fn unit_nanos(unit: &str) -> Option<u128> {
     })
 }
 
-/// `whole.fraction` of a unit, rounded down to nanoseconds. Digits past the 18th of the fraction are below a nanosecond of any unit.
+/// `whole.fraction` of a unit, rounded down to nanoseconds. Digits past the 18th of the fraction are below a nanosecond
+/// of any unit.
 fn scaled(whole: &str, fraction: &str, unit: u128) -> u128 {
     let number = |digits: &str| {
         digits.bytes().fold(0u128, |n, digit| n.saturating_mul(10).saturating_add((digit - b'0').into()))

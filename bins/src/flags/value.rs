@@ -1,6 +1,6 @@
-//! What a flag may set: one trait, implemented by the few std types that options are made of.
-//! Text of the command line or a value of the config file goes in; the usage's default and the rendering of `GET /config/:opt` come out.
-//! The rule: a type knows its spelling, so a table of flags never says it again.
+//! What a flag may set: one trait, implemented by the few std types that options are made of. Text of the command line
+//! or a value of the config file goes in; the usage's default and the rendering of `GET /config/:opt` come out. The
+//! rule: a type knows its spelling, so a table of flags never says it again.
 
 use super::syntax::{OUT_OF_RANGE, format_duration, parse_bool, parse_duration, parse_int};
 use std::time::Duration;

@@ -1,7 +1,6 @@
-//! What nsqd refuses to start with.
-//! In come parsed options, out comes the text for `failed to instantiate nsqd - `, exit status 1.
-//! The rule: upstream's checks, in upstream's order and words (spec: http_flags_tools §3.1), then what upstream runs into
-//! later or does not have.
+//! What nsqd refuses to start with. In come parsed options, out comes the text for `failed to instantiate nsqd - `,
+//! exit status 1. The rule: upstream's checks, in upstream's order and words (spec: http_flags_tools §3.1), then what
+//! upstream runs into later or does not have.
 
 use super::{NsqdOptions, TlsRequired};
 use crate::os_error::os_error;

@@ -1,9 +1,9 @@
 //! Backoff: when handling messages fails, a consumer stops asking for more, and comes back one message at a time.
 //!
 //! In: successes and failures. Out: how many messages may be asked for. The first failure begins a pause; after it, one
-//! message at a time is asked for, wherever it may come from. A failure makes the pause twice as long, a success shortens
-//! it by half, and after as many successes as failures all is normal again. The one rule: a pause always ends by time, and
-//! a probe needs no particular message or connection: whatever succeeds first counts.
+//! message at a time is asked for, wherever it may come from. A failure makes the pause twice as long, a success
+//! shortens it by half, and after as many successes as failures all is normal again. The one rule: a pause always ends
+//! by time, and a probe needs no particular message or connection: whatever succeeds first counts.
 
 use super::retry::doubled;
 use crate::time::{Duration, Instant};

@@ -1,8 +1,9 @@
 //! A connection to one nsqd from the client's side (spec: nsqd_protocol §1).
 //!
-//! In: what was read from the socket, and commands. Out: bytes to write, and [`Event`]s. Heartbeats are answered here, and
-//! each reply finds the command that waits for it, because nsqd answers in order. The one rule: what nsqd sends is bounded
-//! and believed in nothing; a connection that makes no sense, or is silent for two heartbeats, has a [`Fault`] and is over.
+//! In: what was read from the socket, and commands. Out: bytes to write, and [`Event`]s. Heartbeats are answered here,
+//! and each reply finds the command that waits for it, because nsqd answers in order. The one rule: what nsqd sends is
+//! bounded and believed in nothing; a connection that makes no sense, or is silent for two heartbeats, has a [`Fault`]
+//! and is over.
 
 use super::handshake::{Limits, Settings};
 use super::publish::Publish;

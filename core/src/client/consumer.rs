@@ -1,9 +1,10 @@
 //! A consumer of one channel over all nsqds that have its topic.
 //!
-//! In: [`Input`]s, which are what happens to its connections, what nsqlookupds answer and what the application does with
-//! its messages. Out: [`Effect`]s. It puts together [discovery](super::discovery), the [sharing](super::sharing) of RDY
-//! and [backoff](super::backoff), and keeps the flights: each message that was handed out and not answered. The one rule:
-//! every message that comes is handed out once, in at most `max_in_flight` flights, or dropped for a reason that is told.
+//! In: [`Input`]s, which are what happens to its connections, what nsqlookupds answer and what the application does
+//! with its messages. Out: [`Effect`]s. It puts together [discovery](super::discovery), the [sharing](super::sharing)
+//! of RDY and [backoff](super::backoff), and keeps the flights: each message that was handed out and not answered. The
+//! one rule: every message that comes is handed out once, in at most `max_in_flight` flights, or dropped for a reason
+//! that is told.
 
 use super::ConnId;
 use super::backoff::{Backoff, BackoffLimits, State};
@@ -326,8 +327,8 @@ impl Consumer {
         }
     }
 
-    /// Counts one more message for which there is no room. No RDY is above `max_in_flight`; as many again may have timed
-    /// out and have come anew.
+    /// Counts one more message for which there is no room. No RDY is above `max_in_flight`; as many again may have
+    /// timed out and have come anew.
     fn has_too_many(&mut self, conn: ConnId) -> bool {
         let Some(conn) = self.conns.get_mut(&conn) else { return false };
         conn.surplus = conn.surplus.saturating_add(1);

@@ -1,9 +1,9 @@
 //! Which nsqds a client is to be connected to: those that were configured, and those that nsqlookupds list.
 //!
-//! In: answers of nsqlookupds, the fates of connections, time. Out: [`Step`]s, to ask and to connect. All nsqlookupds are
-//! asked each time and the union counts; one that fails costs a notice, and what it said last still counts. The one rule:
-//! a connection that lives is never given up because nobody lists its nsqd; one that is lost is tried again for as long
-//! as its nsqd is configured or listed, and a few times more.
+//! In: answers of nsqlookupds, the fates of connections, time. Out: [`Step`]s, to ask and to connect. All nsqlookupds
+//! are asked each time and the union counts; one that fails costs a notice, and what it said last still counts. The one
+//! rule: a connection that lives is never given up because nobody lists its nsqd; one that is lost is tried again for
+//! as long as its nsqd is configured or listed, and a few times more.
 
 use super::ConnId;
 use super::retry::{Retry, up_to};

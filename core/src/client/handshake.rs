@@ -1,7 +1,7 @@
 //! IDENTIFY from the client's side: what a client says of itself, and what nsqd grants (spec: nsqd_protocol §1.6).
 //!
-//! Settings go out as JSON. The reply is JSON again, or a plain `OK` of an nsqd that negotiates nothing; whatever a reply
-//! leaves out keeps upstream's default.
+//! Settings go out as JSON. The reply is JSON again, or a plain `OK` of an nsqd that negotiates nothing; whatever a
+//! reply leaves out keeps upstream's default.
 
 use crate::time::Duration;
 use alloc::string::String;

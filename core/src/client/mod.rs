@@ -1,9 +1,9 @@
 //! The clients' machines: [`Connection`] for each socket, [`Consumer`](consumer::Consumer) and
 //! [`Producer`](producer::Producer) above them.
 //!
-//! As with the server's: each input takes `now` first, effects go into a buffer of the caller's, `deadline()` says when to
-//! come back, `check()` asserts every invariant. A machine knows connections by [`ConnId`] only; whoever drives it makes
-//! the sockets, and tells what became of them.
+//! As with the server's: each input takes `now` first, effects go into a buffer of the caller's, `deadline()` says when
+//! to come back, `check()` asserts every invariant. A machine knows connections by [`ConnId`] only; whoever drives it
+//! makes the sockets, and tells what became of them.
 
 mod backoff;
 pub mod connection;

@@ -2,7 +2,8 @@
 //!
 //! In: publishes, each with a [`Token`] that grows, and the fates of connections. Out: [`Effect`]s. What no connection
 //! could take waits for one. The one rule: a publish is sent again only if nsqd has certainly not taken it, or if the
-//! application said that it may come twice; what an nsqd may have ends as [`Outcome::Unknown`] unless one says that it has.
+//! application said that it may come twice; what an nsqd may have ends as [`Outcome::Unknown`] unless one says that it
+//! has.
 
 use super::ConnId;
 use super::connection::{Command, Token, Unanswered};
@@ -255,8 +256,8 @@ impl Producer {
         }
     }
 
-    /// nsqd answers in order: what is behind an overdue publish would be overdue as well, so the connection has to go. One
-    /// that was given the publish in its last moments is not to blame.
+    /// nsqd answers in order: what is behind an overdue publish would be overdue as well, so the connection has to go.
+    /// One that was given the publish in its last moments is not to blame.
     fn condemn(&mut self, now: Instant, conn: ConnId, since: Instant, reason: &str, effects: &mut Vec<Effect>) {
         if now.since(since) >= self.options.timeout / 2 && self.open.remove(&conn).is_some() {
             effects.push(Effect::Abandon(conn, reason.to_owned()));

@@ -1,7 +1,7 @@
 //! How long to wait before trying again.
 //!
-//! In: how often it has failed. Out: a delay that doubles each time up to a bound, half of it random, so that the clients
-//! of an nsqd that comes back do not all come at once.
+//! In: how often it has failed. Out: a delay that doubles each time up to a bound, half of it random, so that the
+//! clients of an nsqd that comes back do not all come at once.
 
 use crate::random::Random;
 use crate::time::Duration;

@@ -1,19 +1,21 @@
 //! RDY: how many messages each connection may send, so that all together never send more than `max_in_flight`.
 //!
-//! nsqd sends a connection messages while it has fewer in flight than its RDY, and answers no RDY: one that is lowered may
-//! still be on its way while messages under the old one come. So a connection may have in flight, at any moment,
+//! nsqd sends a connection messages while it has fewer in flight than its RDY, and answers no RDY: one that is lowered
+//! may still be on its way while messages under the old one come. So a connection may have in flight, at any moment,
 //!
 //! > `bound` = max(its RDY, a higher RDY that may not have been superseded yet, what it has in flight),
 //!
-//! and the one rule is **Σ `bound` ≤ `max_in_flight`**. A raise waits for its credit. A lowered RDY counts as superseded
-//! after [`patience`](Share): two round trips, measured when the connection was made, and 100 ms; no sooner if as much is in
-//! flight as it allowed, for a message that times out makes room at nsqd without a FIN. Should the network be slower than
-//! that, what comes too much is *not admitted*: it is held back from the application until there is room for it.
+//! and the one rule is **Σ `bound` ≤ `max_in_flight`**. A raise waits for its credit. A lowered RDY counts as
+//! superseded after [`patience`](Share): two round trips, measured when the connection was made, and 100 ms; no sooner
+//! if as much is in flight as it allowed, for a message that times out makes room at nsqd without a FIN. Should the
+//! network be slower than that, what comes too much is *not admitted*: it is held back from the application until there
+//! is room for it.
 //!
-//! When connections outnumber the credit, each can have one message more than it has, or none, and they take turns: an idle one for its patience, a busy one
-//! for [`TURN`]; who has waited longest is next, so with n connections and m credits none waits longer than
-//! (n / m) × (`TURN` + its patience + the time to handle a message). Otherwise each has at least 1, those that use up what
-//! they have share the rest equally, and those that do not give it away ([`REVIEW`]).
+//! When connections outnumber the credit, each can have one message more than it has, or none, and they take turns: an
+//! idle one for its patience, a busy one for [`TURN`]; who has waited longest is next, so with n connections and m
+//! credits none waits longer than (n / m) × (`TURN` + its patience + the time to handle a message). Otherwise each has
+//! at least 1, those that use up what they have share the rest equally, and those that do not give it away
+//! ([`REVIEW`]).
 
 use super::ConnId;
 use crate::time::{Duration, Instant};

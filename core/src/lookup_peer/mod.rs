@@ -3,8 +3,8 @@
 //! In come news of the connection, the bytes of replies, and the [`Directory`]; out go wishes to connect or hang up and
 //! the bytes to send: who we are, everything there is, then each change in its order, and a PING every 15 s.
 //!
-//! The rule: a connection that fails, for whatever reason, is replaced after a while and begins with everything there is.
-//! So no change is ever lost, and nothing has to be kept for a peer that is away.
+//! The rule: a connection that fails, for whatever reason, is replaced after a while and begins with everything there
+//! is. So no change is ever lost, and nothing has to be kept for a peer that is away.
 
 #[cfg(any(test, feature = "fuzz"))]
 pub(crate) mod fuzz;
@@ -99,7 +99,8 @@ pub enum Effect {
 pub const PING_INTERVAL: Duration = Duration::from_secs(15);
 /// How long a connection may take to be made, and a reply to come.
 pub const PATIENCE: Duration = Duration::from_secs(1);
-/// Pauses between connections: at least half of the first one, twice as long with each failure, and no more than the last.
+/// Pauses between connections: at least half of the first one, twice as long with each failure, and no more than the
+/// last.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// Commands that may wait for their replies.

@@ -93,8 +93,8 @@ pub(super) fn command(change: &Change, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Takes the first complete reply off the bytes, if there is one. Upstream's nsqd dies of a negative size, and makes room
-/// for any other.
+/// Takes the first complete reply off the bytes, if there is one. Upstream's nsqd dies of a negative size, and makes
+/// room for any other.
 pub(super) fn take_reply(bytes: &mut BytesMut, max: usize) -> Result<Option<Bytes>, String> {
     let Some(size) = bytes.first_chunk().copied().map(i32::from_be_bytes) else { return Ok(None) };
     let Some(length) = usize::try_from(size).ok().filter(|length| *length <= max) else {

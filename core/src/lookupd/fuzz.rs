@@ -8,8 +8,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bytes::BytesMut;
 
-/// A stream of commands, cut in two ways, does the same. The first byte tells how many bytes after it are sizes of pieces,
-/// used over and over; the rest is the stream.
+/// A stream of commands, cut in two ways, does the same. The first byte tells how many bytes after it are sizes of
+/// pieces, used over and over; the rest is the stream.
 pub fn lookupd(data: &[u8]) {
     let Some((count, data)) = data.split_first() else { return };
     let (sizes, stream) = data.split_at(data.len().min(usize::from(*count)));

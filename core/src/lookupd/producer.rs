@@ -1,6 +1,7 @@
 //! What an nsqd says of itself in IDENTIFY (spec: nsqd_protocol §5.2).
 //!
-//! The body is [JSON under Go's rules](crate::json); a producer has an address that clients can connect to, or is refused.
+//! The body is [JSON under Go's rules](crate::json); a producer has an address that clients can connect to, or is
+//! refused.
 
 use super::text::Fatal;
 use crate::json::{self, Object, integer, string};

@@ -1,7 +1,8 @@
 //! What the registry tells: lookups, nodes, everything (spec: nsqd_protocol §5.4).
 //!
-//! A question comes in with `now`, which decides who is active and what is hidden; out comes a view that borrows from the
-//! registry, for whoever writes it down. All is in order of names, addresses or connections: equal states, equal answers.
+//! A question comes in with `now`, which decides who is active and what is hidden; out comes a view that borrows from
+//! the registry, for whoever writes it down. All is in order of names, addresses or connections: equal states, equal
+//! answers.
 
 use super::producer::{Address, Producer};
 use super::registry::{Peer, PeerId, Registry, Topic};

@@ -1,10 +1,10 @@
 //! The registrations: which peers are alive, and which topics and channels each of them has (spec: nsqd_protocol §5.3).
 //!
-//! Commands of peers and wishes of operators come in, each with `now`; [`queries`](super::queries) show the state at their
-//! own `now`, so nothing in here needs a timer.
+//! Commands of peers and wishes of operators come in, each with `now`; [`queries`](super::queries) show the state at
+//! their own `now`, so nothing in here needs a timer.
 //!
-//! A name outlives its last producer until an operator deletes it, unless it is ephemeral: then it goes with whoever had
-//! it last, however that one left.
+//! A name outlives its last producer until an operator deletes it, unless it is ephemeral: then it goes with whoever
+//! had it last, however that one left.
 
 use super::producer::Producer;
 use super::queries::Wanted;
@@ -113,8 +113,8 @@ impl Registry {
         self.topics.get_mut(topic).is_some_and(|topic| topic.channels.remove(channel).is_some())
     }
 
-    /// Hides an nsqd, named as `broadcast_address:http_port`, from those who look up the topics. Ends after the lifetime,
-    /// or when the nsqd unregisters.
+    /// Hides an nsqd, named as `broadcast_address:http_port`, from those who look up the topics. Ends after the
+    /// lifetime, or when the nsqd unregisters.
     pub fn tombstone(&mut self, now: Now, wanted: &Wanted, node: &str) {
         for peer in self.peers.values_mut().filter(|peer| peer.producer.is_node(node)) {
             match wanted {

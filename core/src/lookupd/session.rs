@@ -1,8 +1,9 @@
 //! One connection of the V1 protocol: bytes become commands for the registry and the replies to them
 //! (spec: nsqd_protocol §5.1, §5.2).
 //!
-//! How the bytes are cut makes no difference. Every error is fatal: it is the last thing said, and nothing is read after
-//! it. Upstream reads any length and waits for ever; here lines, bodies and silences have bounds far above every use.
+//! How the bytes are cut makes no difference. Every error is fatal: it is the last thing said, and nothing is read
+//! after it. Upstream reads any length and waits for ever; here lines, bodies and silences have bounds far above every
+//! use.
 
 use super::text::Fatal;
 use super::{Command, Identity, Options, Producer};

@@ -238,8 +238,8 @@ impl Session {
         self.replies.len()
     }
 
-    /// Bytes of bodies whose publish is not answered. While that is much, whoever sends them is not read, so that memory is
-    /// not taken faster than it can be had.
+    /// Bytes of bodies whose publish is not answered. While that is much, whoever sends them is not read, so that
+    /// memory is not taken faster than it can be had.
     pub const fn owes(&self) -> usize {
         self.replies.owed()
     }

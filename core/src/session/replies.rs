@@ -180,7 +180,8 @@ impl Replies {
         }
     }
 
-    /// Sends message frames as [`deliver`](Self::deliver) does, but by handing over their memory if nothing precedes them.
+    /// Sends message frames as [`deliver`](Self::deliver) does, but by handing over their memory if nothing precedes
+    /// them.
     pub(super) fn deliver_all(&mut self, frames: &mut Vec<u8>, out: &mut Vec<u8>) {
         if out.is_empty() && !self.subscribing {
             self.delivered += frames.len();

@@ -1,8 +1,8 @@
 //! Message files of upstream's nsqd, as far as one has to know them to tell that they are there
 //! (spec: nsqd_protocol §4).
 //!
-//! In come the name and the content of a queue's metadata file, out come whose queue it is and how many messages it held
-//! when that was written. The messages themselves are not read.
+//! In come the name and the content of a queue's metadata file, out come whose queue it is and how many messages it
+//! held when that was written. The messages themselves are not read.
 
 use crate::name::{ChannelName, TopicName};
 

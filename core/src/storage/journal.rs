@@ -1,7 +1,7 @@
 //! The journal: what a topic's channels have done with its messages, in batches of entries.
 //!
-//! Entries say what is and not what has changed, so that taking one twice changes nothing. A batch is believed as a whole
-//! or not at all; after one that does not check out, little of what is said can be.
+//! Entries say what is and not what has changed, so that taking one twice changes nothing. A batch is believed as a
+//! whole or not at all; after one that does not check out, little of what is said can be.
 
 use super::{Crc, Fields, VERSION, signed, version};
 use crate::message::MessageId;
@@ -90,8 +90,8 @@ pub enum Entry {
     Empty { channel: Incarnation },
     /// There is a segment, of which so much is safe, or nobody needs it any more.
     Segment { number: u32, needed: Option<Safe> },
-    /// All that is out of chunks with regions before this is said. What was handed out of one before it got its region is
-    /// told only after that.
+    /// All that is out of chunks with regions before this is said. What was handed out of one before it got its region
+    /// is told only after that.
     Placed { segment: u32, offset: u64 },
 }
 
@@ -220,8 +220,8 @@ fn read_batch(bytes: &[u8], crc: Crc) -> Option<(Vec<Entry>, &[u8])> {
     (!entries.is_empty() && crc(crc(0, length), body) == sum).then_some((entries, after))
 }
 
-/// Whether these bytes, which are no batch, were one: all of it is there, by its length, or, if that is what is damaged, by
-/// its checksum. A process that is killed leaves a beginning only.
+/// Whether these bytes, which are no batch, were one: all of it is there, by its length, or, if that is what is
+/// damaged, by its checksum. A process that is killed leaves a beginning only.
 fn was_whole(bytes: &[u8], crc: Crc) -> bool {
     let mut fields = Fields(bytes);
     let (Some(length), Some(sum)) = (fields.u32(), fields.u32()) else { return false };

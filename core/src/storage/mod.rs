@@ -22,11 +22,11 @@ pub type Crc = fn(u32, &[u8]) -> u32;
 /// The version of the format: the digit in the magic of a segment and of a journal.
 pub const VERSION: char = '1';
 
-/// Numbers of records and channels are smaller than this, and a file that names a larger one is damaged: so whoever counts
-/// on from one never comes to an end.
+/// Numbers of records and channels are smaller than this, and a file that names a larger one is damaged: so whoever
+/// counts on from one never comes to an end.
 pub(crate) const NUMBERS_END: u64 = 1 << 62;
-/// The same for numbers of chunks, of which a place has to have room for twice as many. A topic in which each message has
-/// a chunk of its own, 100,000 a second, gets there in eleven years.
+/// The same for numbers of chunks, of which a place has to have room for twice as many. A topic in which each message
+/// has a chunk of its own, 100,000 a second, gets there in eleven years.
 pub(crate) const CHUNKS_END: u64 = 1 << 45;
 
 /// With the checksum of all bytes but the last four in those.

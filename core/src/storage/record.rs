@@ -14,11 +14,12 @@ pub const HEADER: usize = 16;
 pub const DEFERRED_EXTRA: usize = 16;
 /// Flag in a record's length: extras follow the header; cursors pass over the record.
 pub const DEFERRED: u32 = 1 << 31;
-/// Flag in a record's length: only the journal tells which channels need it, for it was carried forward, or deferred, while
-/// they needed it already; cursors pass over it.
+/// Flag in a record's length: only the journal tells which channels need it, for it was carried forward, or deferred,
+/// while they needed it already; cursors pass over it.
 pub const CARRIED: u32 = 1 << 30;
-/// Flag in a record's length, in memory only: damaged on disk. Its payload checksum is how many plain records it stands for.
-/// With [`CARRIED`], and not for none, it is a gap: so many records of unknown kinds, which may be less plain ones.
+/// Flag in a record's length, in memory only: damaged on disk. Its payload checksum is how many plain records it stands
+/// for. With [`CARRIED`], and not for none, it is a gap: so many records of unknown kinds, which may be less plain
+/// ones.
 pub const LOST: u32 = 1 << 29;
 /// The largest payload, bytes.
 pub const PAYLOAD_MAX: u32 = LOST - 1;
@@ -115,8 +116,8 @@ pub struct Inspected {
     pub next_seq: u64,
 }
 
-/// Looks at the records of a chunk, whose first has the sequence number `first_seq`, and makes them as they are in memory:
-/// without checksums, the damaged ones [`LOST`].
+/// Looks at the records of a chunk, whose first has the sequence number `first_seq`, and makes them as they are in
+/// memory: without checksums, the damaged ones [`LOST`].
 pub fn inspect(bytes: &mut [u8], first_seq: u64, crc: Crc) -> Inspected {
     let mut found = Inspected { next_seq: first_seq, ..Inspected::default() };
     loop {

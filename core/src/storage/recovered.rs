@@ -1,7 +1,7 @@
 //! What a recovery has put together, and what it leaves out because no file has it.
 //!
-//! What is left out is loss, and counted, where something is missing or damaged; otherwise it was done, and the journal had
-//! not been told.
+//! What is left out is loss, and counted, where something is missing or damaged; otherwise it was done, and the journal
+//! had not been told.
 
 use super::VERSION;
 use super::journal::{FreshRange, Incarnation, Numbers, Place, Position, Safe};
@@ -29,8 +29,8 @@ pub struct Recovered {
     pub channels: BTreeMap<Incarnation, Channel>,
     /// Deferred records beyond `fan`, in order.
     pub deferred: Vec<(Place, Due)>,
-    /// Copies of messages of which the journal, being damaged or not there, does not tell which channels need them: for all
-    /// that there may be.
+    /// Copies of messages of which the journal, being damaged or not there, does not tell which channels need them: for
+    /// all that there may be.
     pub carried: Vec<Place>,
     /// The segments that are there.
     pub segments: BTreeMap<u32, Segment>,
@@ -44,9 +44,9 @@ pub struct Recovered {
     pub gone: BTreeMap<ChannelName, Incarnation>,
     /// Files that can go.
     pub obsolete: Vec<FileName>,
-    /// Files that the disk did not give out, and journals that are no journals: nothing of them is used. Before the topic
-    /// does anything, whoever drives it has to set them aside (see [`UNREADABLE`](super::names::UNREADABLE)) and fsync the
-    /// directory: what the topic tells its next journal makes messages done that are in none of its files.
+    /// Files that the disk did not give out, and journals that are no journals: nothing of them is used. Before the
+    /// topic does anything, whoever drives it has to set them aside (see [`UNREADABLE`](super::names::UNREADABLE)) and
+    /// fsync the directory: what the topic tells its next journal makes messages done that are in none of its files.
     pub unreadable: Vec<FileName>,
     /// What could not be read or understood.
     pub problems: Vec<Problem>,
@@ -188,7 +188,8 @@ impl Recovered {
         self.chunks.get(&place.chunk).is_some_and(|(_, region)| place.offset < region.used)
     }
 
-    /// No position is where no record was, no two channels have a name, and what a channel has not handed out is in order.
+    /// No position is where no record was, no two channels have a name, and what a channel has not handed out is in
+    /// order.
     pub(super) fn drop_what_cannot_be(&mut self) {
         let begin = self.begin();
         self.fan = settle(&self.chunks, self.fan).clamp(begin, self.end());
@@ -222,8 +223,8 @@ impl Recovered {
         self.carried = carried;
     }
 
-    /// Gives the records before the fan-out position of which the journal does not tell what became of them to all channels
-    /// that have not got them.
+    /// Gives the records before the fan-out position of which the journal does not tell what became of them to all
+    /// channels that have not got them.
     pub(super) fn give_once_more(&mut self, late: &BTreeMap<Place, Late>) {
         for channel in self.channels.values_mut() {
             for (&place, late) in late {
@@ -235,8 +236,8 @@ impl Recovered {
         }
     }
 
-    /// Of what channels have not handed out, how many messages no file has: at least so many for each, by what the journal
-    /// says of the last chunk of a range, and by the sequence numbers on both sides of what is missing.
+    /// Of what channels have not handed out, how many messages no file has: at least so many for each, by what the
+    /// journal says of the last chunk of a range, and by the sequence numbers on both sides of what is missing.
     pub(super) fn fresh_missing(&self) -> BTreeMap<Incarnation, u64> {
         let missing = |FreshRange { begin, end }: &FreshRange| {
             if begin.place >= end.place {

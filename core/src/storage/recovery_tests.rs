@@ -366,8 +366,8 @@ fn recover_but(files: &Files, file: FileName, page: usize) -> (Recovered, usize)
     (recovered, failed)
 }
 
-/// The usual directory, but with chunks 6 to 37 of twelve records each in the last segment, and the fifth page has the last
-/// two of them and the index.
+/// The usual directory, but with chunks 6 to 37 of twelve records each in the last segment, and the fifth page has the
+/// last two of them and the index.
 fn with_pages(sealed: bool) -> Files {
     let mut files = directory();
     let chunks: Vec<_> = (6..38).map(|chunk| (chunk, 12)).collect();

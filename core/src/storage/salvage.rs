@@ -1,7 +1,7 @@
 //! What a disk does not give out at a start: pages, of files that can be read elsewhere.
 //!
-//! A piece that cannot be read as a whole is asked for a page at a time. What is not read then is a *hole*: zeros in the
-//! bytes of the piece, and known to be no zeros of the file.
+//! A piece that cannot be read as a whole is asked for a page at a time. What is not read then is a *hole*: zeros in
+//! the bytes of the piece, and known to be no zeros of the file.
 
 use super::names::FileName;
 use super::recovery::Piece;

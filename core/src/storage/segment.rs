@@ -120,7 +120,8 @@ pub fn read_region_head(bytes: &[u8], crc: Crc) -> Option<(u64, u64, u32)> {
     (signed(*head, crc) == *head).then_some(named)
 }
 
-/// Index and foot of a segment, to be written at `at`, the end of its last region. No message in it has a larger id than `id`.
+/// Index and foot of a segment, to be written at `at`, the end of its last region. No message in it has a larger id
+/// than `id`.
 pub fn end(regions: &[Region], at: u64, id: MessageId, crc: Crc) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(regions.len() * INDEX_ENTRY + FOOT);
     for region in regions {

@@ -63,8 +63,9 @@ impl Topic {
         }
     }
 
-    /// Makes a new topic wait for [`Input::Channels`](super::io::Input::Channels): until then it takes everything and gives
-    /// nothing, and its creator is not answered, so that the first message goes to channels that others have made.
+    /// Makes a new topic wait for [`Input::Channels`](super::io::Input::Channels): until then it takes everything and
+    /// gives nothing, and its creator is not answered, so that the first message goes to channels that others have
+    /// made.
     pub fn await_channels(&mut self) {
         self.awaiting = Some(Awaiting::default());
     }
@@ -140,8 +141,8 @@ impl Topic {
         self.members.clear();
         self.last_member = None;
         if let Some(mut store) = self.store.take() {
-            // A durable topic has given to nobody what it was asked for, and now never will. In default mode a message was
-            // in the topic, and perhaps delivered, from the moment on that it came; it went as those before it did.
+            // A durable topic has given to nobody what it was asked for, and now never will. In default mode a message
+            // was in the topic, and perhaps delivered, from the moment on that it came; it went as those before it did.
             let result = if store.disk.durable { Err(Refusal::Exiting) } else { Ok(()) };
             for (conn, slot) in store.answered_all() {
                 self.answer(conn, slot, result.clone(), out);
@@ -171,8 +172,8 @@ impl Topic {
         }
     }
 
-    /// As long as `nsqd.dat` lists a channel, of this topic or of a former one of its name, no other one of that name may
-    /// look older.
+    /// As long as `nsqd.dat` lists a channel, of this topic or of a former one of its name, no other one of that name
+    /// may look older.
     pub fn start_incarnations_above(&mut self, listed: Option<Incarnation>) {
         self.next_incarnation = self.next_incarnation.max(listed.map_or(0, |Incarnation(largest)| largest + 1));
     }

@@ -1,7 +1,7 @@
 //! A channel: a copy of its topic's messages that its consumers share.
 //!
-//! It holds no message, only where messages are in the log: ranges not handed out yet, what waits to be handed out again,
-//! what is deferred, what is in flight. A message is in exactly one of these, or done: that is the one rule, and
+//! It holds no message, only where messages are in the log: ranges not handed out yet, what waits to be handed out
+//! again, what is deferred, what is in flight. A message is in exactly one of these, or done: that is the one rule, and
 //! [`Channel::check`] keeps the books. It knows nothing of its topic, so it can get a lock of its own one day.
 
 use super::consumers::Consumers;
@@ -219,8 +219,8 @@ impl Channel {
         self.deferred.len()
     }
 
-    /// Takes the `count` plain messages from `fan` on; an ephemeral channel only as many as it has room for. Whether it has
-    /// taken all, which the log is to be told for all channels at once.
+    /// Takes the `count` plain messages from `fan` on; an ephemeral channel only as many as it has room for. Whether it
+    /// has taken all, which the log is to be told for all channels at once.
     pub(super) fn admit(&mut self, fan: Cursor, count: u64, log: &mut Log, mem_queue_size: u64) -> bool {
         self.counters.messages += count;
         let mut admitted = count;

@@ -10,8 +10,8 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 impl Topic {
-    /// Calls `each` with the payload of every message that is resident: once for those not given to channels yet, with no
-    /// name, and once for each channel that needs it.
+    /// Calls `each` with the payload of every message that is resident: once for those not given to channels yet, with
+    /// no name, and once for each channel that needs it.
     pub fn held(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
         self.each_needed(|name, loc| {
             if let Ok(payload) = self.log.payload(loc) {
@@ -20,8 +20,8 @@ impl Topic {
         });
     }
 
-    /// The same for every message that would be lost now: if the process ended, or, with `power_off`, if the machine did.
-    /// The simulator excuses exactly these when it kills a node.
+    /// The same for every message that would be lost now: if the process ended, or, with `power_off`, if the machine
+    /// did. The simulator excuses exactly these when it kills a node.
     pub fn at_risk(&self, power_off: bool, mut each: impl FnMut(Option<&ChannelName>, &[u8])) {
         self.each_needed(|name, loc| {
             if self.is_at_risk(loc, power_off)
@@ -190,8 +190,8 @@ impl Topic {
         }
     }
 
-    /// Everything that is not done and can be read, with how often it was handed out and until when it is deferred: what is
-    /// not given to channels yet without a name.
+    /// Everything that is not done and can be read, with how often it was handed out and until when it is deferred:
+    /// what is not given to channels yet without a name.
     pub fn outstanding(&self, mut each: impl FnMut(Option<&ChannelName>, &[u8], u16, Option<Instant>)) {
         let mut give = |name: Option<&ChannelName>, loc, attempts, due| {
             if let Ok(payload) = self.log.payload(loc) {

@@ -1,9 +1,9 @@
 //! What a topic wants done on its disk, and what it is told about it.
 //!
-//! Jobs are effects: a driver does the operations of each in order, off the topic's lock, until one fails, and hands the
-//! outcome back as [`Input::Disk`](super::io::Input::Disk). Different jobs may be done in any order and at the same time:
-//! the topic sees to it that there is at most one that writes in each lane.
-//! Checksums are made and looked at in here, by whoever does the job: no byte goes to disk without [`Data::seal`].
+//! Jobs are effects: a driver does the operations of each in order, off the topic's lock, until one fails, and hands
+//! the outcome back as [`Input::Disk`](super::io::Input::Disk). Different jobs may be done in any order and at the same
+//! time: the topic sees to it that there is at most one that writes in each lane. Checksums are made and looked at in
+//! here, by whoever does the job: no byte goes to disk without [`Data::seal`].
 
 use crate::storage::names::FileName;
 use crate::storage::record::{self, inspect};
@@ -30,8 +30,8 @@ pub struct Job {
     pub id: u64,
     /// Beside which others it may be done.
     pub lane: Lane,
-    /// How much time is to pass first: what comes meanwhile shares the next commit. A driver whose disk has others to serve
-    /// may go on at once.
+    /// How much time is to pass first: what comes meanwhile shares the next commit. A driver whose disk has others to
+    /// serve may go on at once.
     pub rest: Duration,
     /// What is to be done.
     pub ops: Vec<Op>,

@@ -1,8 +1,8 @@
 //! The body of the fuzz target `topic`: any bytes become things that happen to a topic, and the model watches.
 //!
 //! The first three bytes choose the topic; after them a byte chooses each action and the next few are its numbers, kept
-//! as small as the model's world is. Any bytes mean something; an action that is cut short ends the run, and then what is
-//! left in the topic must drain.
+//! as small as the model's world is. Any bytes mean something; an action that is cut short ends the run, and then what
+//! is left in the topic must drain.
 
 use super::tests::actions::Action;
 use super::tests::model::Model;

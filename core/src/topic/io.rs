@@ -56,8 +56,8 @@ pub enum Input {
     Channels(Vec<ChannelName>),
 }
 
-/// Bytes of frames that may wait for a consumer's socket before nothing more is handed to it; the frame that exceeds them
-/// still may, so one of any size always can.
+/// Bytes of frames that may wait for a consumer's socket before nothing more is handed to it; the frame that exceeds
+/// them still may, so one of any size always can.
 pub const OUTBOX_LIMIT: usize = 64 * 1024;
 
 /// A consumer as SUB brings it.
@@ -166,7 +166,8 @@ pub enum Refusal {
     },
     /// `--mem-queue-bytes` is used up; more can be published when consumers have caught up.
     QueueFull,
-    /// It could not be written, and whether it will be, and delivered, is open; or the disk fails, and it was not tried.
+    /// It could not be written, and whether it will be, and delivered, is open; or the disk fails, and it was not
+    /// tried.
     NotWritten,
     /// The topic, or the process, is going away.
     Exiting,

@@ -1,8 +1,8 @@
 //! A topic: its log, its channels, and the rules by which messages move from one to the others.
 //!
-//! [`Topic::handle`] applies inputs one by one, each to its fixed point: after it, no message that could go to a channel
-//! or a consumer is left behind, so that batches save locks and wakes but change nothing. It stops early when it has
-//! done enough for one turn; what is left of the batch is for the next. All effects go into the caller's buffer.
+//! [`Topic::handle`] applies inputs one by one, each to its fixed point: after it, no message that could go to a
+//! channel or a consumer is left behind, so that batches save locks and wakes but change nothing. It stops early when
+//! it has done enough for one turn; what is left of the batch is for the next. All effects go into the caller's buffer.
 
 mod admin;
 mod channel;
@@ -176,14 +176,14 @@ impl Topic {
         self.disk.is_some_and(|disk| disk.durable)
     }
 
-    /// Whether messages may be in it twice, each time with attempts of its own: its journal was gone or damaged, and did not
-    /// tell which of two copies is the one.
+    /// Whether messages may be in it twice, each time with attempts of its own: its journal was gone or damaged, and
+    /// did not tell which of two copies is the one.
     pub const fn has_doubles(&self) -> bool {
         self.has_doubles
     }
 
-    /// Whether something was damaged in what its start found. How many messages that were is a guess, so places in the log
-    /// may be off by some, and what is left may come twice.
+    /// Whether something was damaged in what its start found. How many messages that were is a guess, so places in the
+    /// log may be off by some, and what is left may come twice.
     pub const fn has_gaps(&self) -> bool {
         self.has_gaps
     }
@@ -387,8 +387,8 @@ impl Topic {
     }
 
     /// How many of the next `count` messages may stay in memory only: as long as every queue is shorter than
-    /// `--mem-queue-size`. Where memory is full, none: each publish waits for an fsync, so that its memory can be had, and
-    /// is as fast as the disk.
+    /// `--mem-queue-size`. Where memory is full, none: each publish waits for an fsync, so that its memory can be had,
+    /// and is as fast as the disk.
     fn prepare_disk(&mut self, count: u64, is_full: bool) -> Result<u64, Refusal> {
         if self.exiting {
             return Err(Refusal::Exiting);

@@ -1,7 +1,8 @@
-//! The consumer that applications use: core's machine behind a lock, a task for each connection, and one that keeps time.
+//! The consumer that applications use: core's machine behind a lock, a task for each connection, and one that keeps
+//! time.
 //!
-//! In: answers from any task or thread. Out: messages, one at a time. Nothing waits under the lock, no task is spawned and
-//! nothing of the application is called there.
+//! In: answers from any task or thread. Out: messages, one at a time. Nothing waits under the lock, no task is spawned
+//! and nothing of the application is called there.
 
 use super::clock::Clock;
 use super::consumer_builder::{ConsumerBuilder, GiveUp};
@@ -51,7 +52,8 @@ use tokio::time::sleep_until;
 /// # }
 /// ```
 ///
-/// When it is dropped, its connections are closed after the answers that were given so far; what is in flight comes again.
+/// When it is dropped, its connections are closed after the answers that were given so far; what is in flight comes
+/// again.
 pub struct Consumer(Arc<Shared>);
 
 /// Ends a [`Consumer`] from another task.
@@ -137,8 +139,8 @@ impl Consumer {
         }
     }
 
-    /// Ends in order: nsqds are told to send no more, messages that [`next`](Self::next) has not returned yet go back to
-    /// them at once, and those that it has are waited for until they are answered, for
+    /// Ends in order: nsqds are told to send no more, messages that [`next`](Self::next) has not returned yet go back
+    /// to them at once, and those that it has are waited for until they are answered, for
     /// [`stop_timeout`](ConsumerBuilder::stop_timeout) at most.
     pub async fn stop(&mut self) {
         self.0.handle(Input::Stop);
@@ -173,8 +175,8 @@ impl Consumer {
 }
 
 impl Stopper {
-    /// Ends the consumer in order: nsqds are told to send no more, [`Consumer::next`] returns what has come already, and
-    /// then, when all is answered or [`stop_timeout`](ConsumerBuilder::stop_timeout) is over, `None`.
+    /// Ends the consumer in order: nsqds are told to send no more, [`Consumer::next`] returns what has come already,
+    /// and then, when all is answered or [`stop_timeout`](ConsumerBuilder::stop_timeout) is over, `None`.
     pub fn stop(&self) {
         self.0.handle(Input::Stop);
     }

@@ -42,8 +42,8 @@ impl ConsumerBuilder {
         }
     }
 
-    /// Finds nsqds by asking this nsqlookupd, `host:port` of HTTP, with or without `http://`. May be called for several: what any of them lists
-    /// counts.
+    /// Finds nsqds by asking this nsqlookupd, `host:port` of HTTP, with or without `http://`. May be called for
+    /// several: what any of them lists counts.
     pub fn lookupd(mut self, address: impl Into<String>) -> Self {
         self.sources.lookupds.push(address.into());
         self
@@ -61,10 +61,10 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Deliveries of a message after which it is given up, 5 by default; 0 never gives up. A message that comes once more
-    /// goes to [`on_give_up`](Self::on_give_up) instead of [`Consumer::next`]; without somebody to take it, nothing is ever
-    /// given up. What timed out because it was handled too late counts as delivered, also if [`Consumer::next`] has never
-    /// returned it.
+    /// Deliveries of a message after which it is given up, 5 by default; 0 never gives up. A message that comes once
+    /// more goes to [`on_give_up`](Self::on_give_up) instead of [`Consumer::next`]; without somebody to take it,
+    /// nothing is ever given up. What timed out because it was handled too late counts as delivered, also if
+    /// [`Consumer::next`] has never returned it.
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.options.max_attempts = attempts;
         self
@@ -103,8 +103,8 @@ impl ConsumerBuilder {
         self
     }
 
-    /// What happens when messages fail: nothing comes for `first` (1 s by default), doubled with each further failure up
-    /// to `most` (2 min); then one message at a time until as many have succeeded. Zero never backs off.
+    /// What happens when messages fail: nothing comes for `first` (1 s by default), doubled with each further failure
+    /// up to `most` (2 min); then one message at a time until as many have succeeded. Zero never backs off.
     pub fn backoff(mut self, first: Duration, most: Duration) -> Self {
         self.options.backoff = BackoffLimits { first, most };
         self

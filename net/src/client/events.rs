@@ -1,7 +1,7 @@
 //! Telling an application how its client is doing, and the log what its operator has to know.
 //!
-//! In: notices, one at a time. Out: calls of what the application gave, and lines of the log. The one rule: what is wrong
-//! is a warning once, until it is well again; that it is still wrong is for those who look for it.
+//! In: notices, one at a time. Out: calls of what the application gave, and lines of the log. The one rule: what is
+//! wrong is a warning once, until it is well again; that it is still wrong is for those who look for it.
 
 use nsq_core::client::Notice;
 use std::collections::BTreeSet;

@@ -21,8 +21,8 @@ macro_rules! common_settings {
             self
         }
 
-        /// How often nsqd sends a heartbeat, 1 to 60 s, 30 s by default. A connection on which nothing comes for twice as
-        /// long is lost.
+        /// How often nsqd sends a heartbeat, 1 to 60 s, 30 s by default. A connection on which nothing comes for twice
+        /// as long is lost.
         pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
             self.settings.heartbeat_interval = interval;
             self
@@ -34,15 +34,15 @@ macro_rules! common_settings {
             self
         }
 
-        /// Before a lost connection is made again: a delay that doubles from `first` (200 ms by default) to `most` (30 s),
-        /// half of it random.
+        /// Before a lost connection is made again: a delay that doubles from `first` (200 ms by default) to `most` (30
+        /// s), half of it random.
         pub fn reconnect(mut self, first: Duration, most: Duration) -> Self {
             self.sources.retry = Retry { first, most };
             self
         }
 
-        /// Called with everything that happens in the background: connections, failures, backoff. It is called one event
-        /// at a time, in their order, and should be quick.
+        /// Called with everything that happens in the background: connections, failures, backoff. It is called one
+        /// event at a time, in their order, and should be quick.
         pub fn on_event(mut self, listen: impl Fn(&Event) + Send + Sync + 'static) -> Self {
             self.listener = Listener::new(listen);
             self

@@ -1,7 +1,8 @@
 //! One socket to an nsqd, and the task that serves it.
 //!
-//! In: commands, from any thread, into a [`Line`]. Out: core's events, as they come, and at the end why it ended and what
-//! became of publishes. The one rule: whatever the peer does, the task ends: it is refused, silent, or closed by us.
+//! In: commands, from any thread, into a [`Line`]. Out: core's events, as they come, and at the end why it ended and
+//! what became of publishes. The one rule: whatever the peer does, the task ends: it is refused, silent, or closed by
+//! us.
 
 use super::clock::Clock;
 use bytes::BytesMut;

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 /// A message from [`Consumer::next`](super::Consumer::next).
 ///
-/// It is answered with [`finish`](Self::finish), [`requeue`](Self::requeue) or one of its kin, on any task or thread. One
-/// that is dropped without an answer is delivered again when its time is over. Answers are not waited for: if nsqd does
-/// not take one, that is an [event](super::Event).
+/// It is answered with [`finish`](Self::finish), [`requeue`](Self::requeue) or one of its kin, on any task or thread.
+/// One that is dropped without an answer is delivered again when its time is over. Answers are not waited for: if nsqd
+/// does not take one, that is an [event](super::Event).
 #[must_use = "a message that is not answered comes again"]
 pub struct Message {
     delivery: Delivery,

@@ -17,8 +17,8 @@
 //! ```
 //!
 //! Both work in the background, on tasks of the tokio runtime that they are built in, and tell how they are doing by
-//! [`Event`]s. What they decide is decided in [`nsq_core::client`]; here are only sockets and time. [`plain`] has clients
-//! that decide nothing at all.
+//! [`Event`]s. What they decide is decided in [`nsq_core::client`]; here are only sockets and time. [`plain`] has
+//! clients that decide nothing at all.
 
 mod clock;
 mod consumer;

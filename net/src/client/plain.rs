@@ -1,7 +1,7 @@
 //! A plain producer and a plain consumer of one nsqd: what the tests and the simulator speak to the server with.
 //!
-//! No reconnecting, no discovery, no backoff: an error ends a client, and whoever uses it decides what that means. Dropped
-//! futures are safe between frames only, so [`Consumer::next`] keeps half a frame for its next call.
+//! No reconnecting, no discovery, no backoff: an error ends a client, and whoever uses it decides what that means.
+//! Dropped futures are safe between frames only, so [`Consumer::next`] keeps half a frame for its next call.
 
 use bytes::{Bytes, BytesMut};
 use nsq_core::message::MessageId;

@@ -1,4 +1,5 @@
-//! The producer that applications use: core's machine behind a lock, a task for each connection, and one that keeps time.
+//! The producer that applications use: core's machine behind a lock, a task for each connection, and one that keeps
+//! time.
 //!
 //! In: publishes from any task. Out: a result for each. Nothing waits under the lock, and no task is spawned there.
 
@@ -20,8 +21,8 @@ use tokio::time::sleep_until;
 
 /// Publishes to one nsqd or several; cheap to clone.
 ///
-/// Messages go to all nsqds that are connected, in turn. Connections are made in the background and made again when they
-/// are lost. When the last clone is dropped, the connections are closed.
+/// Messages go to all nsqds that are connected, in turn. Connections are made in the background and made again when
+/// they are lost. When the last clone is dropped, the connections are closed.
 ///
 /// ```no_run
 /// use nsq_net::client::Producer;

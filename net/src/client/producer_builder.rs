@@ -46,8 +46,8 @@ impl ProducerBuilder {
         self
     }
 
-    /// How long a publish may take, reconnecting included; 30 s by default. A connection that has not answered one by then
-    /// is given up: what else was sent there ends as [`retry`](Self::retry) says.
+    /// How long a publish may take, reconnecting included; 30 s by default. A connection that has not answered one by
+    /// then is given up: what else was sent there ends as [`retry`](Self::retry) says.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = limit;
         self

@@ -1,8 +1,8 @@
 //! The real disk: a directory of the machine and the files in it that are open.
 //!
-//! A file that was written stays open for a while: to open it anew for each write costs more than small writes do, and an
-//! error of the medium is told to those who had the file open when it happened. When the process may not open any more
-//! they all give way. Blocking calls only; nobody in here waits for a lock while the disk works.
+//! A file that was written stays open for a while: to open it anew for each write costs more than small writes do, and
+//! an error of the medium is told to those who had the file open when it happened. When the process may not open any
+//! more they all give way. Blocking calls only; nobody in here waits for a lock while the disk works.
 
 use super::{Content, EMFILE, ENFILE, Found, Op, Outcome};
 use std::collections::BTreeMap;
@@ -117,8 +117,8 @@ impl Files {
         Ok(file)
     }
 
-    /// Keeps a file that was opened after so many were forgotten, unless its name may have gone meanwhile: its room would
-    /// not come back, or whoever opens a new file of that name would get this one.
+    /// Keeps a file that was opened after so many were forgotten, unless its name may have gone meanwhile: its room
+    /// would not come back, or whoever opens a new file of that name would get this one.
     fn keep_since(&self, forgotten: u64, name: &str, file: &Arc<File>, is_to_write: bool) {
         let open = &mut *self.open();
         if open.forgotten == forgotten {

@@ -1,9 +1,9 @@
 //! Threads for tasks that live on the real disk.
 //!
-//! A topic's job is a few operations and the call of the topic that follows, which often asks for the next job. Done on the
-//! async threads it would change threads with each operation, which costs more than a small write does. So a whole job
-//! runs on a thread that may block, its operations are done where they are asked for, and the job that it leads to comes
-//! next on the same thread, unless others wait: all take turns, in the order in which they came.
+//! A topic's job is a few operations and the call of the topic that follows, which often asks for the next job. Done on
+//! the async threads it would change threads with each operation, which costs more than a small write does. So a whole
+//! job runs on a thread that may block, its operations are done where they are asked for, and the job that it leads to
+//! comes next on the same thread, unless others wait: all take turns, in the order in which they came.
 
 use super::Task;
 use std::cell::RefCell;

@@ -1,10 +1,10 @@
 //! HTTP, and nsqd's interface (spec: http_flags_tools §1): publishing, administration, statistics, options.
 //!
-//! A request comes from [`connection`], [`service`] finds out by [`router`] what it is for and lets the daemon's [`Api`]
-//! do it, and [`respond`] makes an answer of what came out; `body`, `query` and `go` read and write what Go would. These
-//! rooms are any daemon's. The others are nsqd's: [`nsqd`] has the routes, and `publish`, `admin`, `config` and `stats`
-//! the handlers, which know topics only through the [`Broker`]'s public face. Nothing of a body is read before its
-//! declared length has been looked at.
+//! A request comes from [`connection`], [`service`] finds out by [`router`] what it is for and lets the daemon's
+//! [`Api`] do it, and [`respond`] makes an answer of what came out; `body`, `query` and `go` read and write what Go
+//! would. These rooms are any daemon's. The others are nsqd's: [`nsqd`] has the routes, and `publish`, `admin`,
+//! `config` and `stats` the handlers, which know topics only through the [`Broker`]'s public face. Nothing of a body is
+//! read before its declared length has been looked at.
 
 mod admin;
 mod body;

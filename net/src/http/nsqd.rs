@@ -1,4 +1,5 @@
-//! What nsqd's HTTP interface is made of: its routes (spec: http_flags_tools §1.3), and the way from each to its handler.
+//! What nsqd's HTTP interface is made of: its routes (spec: http_flags_tools §1.3), and the way from each to its
+//! handler.
 
 use super::gather::{Wanted, health};
 use super::query::Query;

@@ -1,7 +1,7 @@
 //! A V1 connection: one task that reads, tells the registry, and writes.
 //!
-//! The registry is told before the reply leaves, and the replies to one read have left before the next: a peer that does
-//! not take its replies is not read. However the connection ends, its registrations end with it.
+//! The registry is told before the reply leaves, and the replies to one read have left before the next: a peer that
+//! does not take its replies is not read. However the connection ends, its registrations end with it.
 
 use super::Shared;
 use crate::linger::linger;

@@ -1,7 +1,7 @@
 //! A running nsqlookupd: listeners, what connections share, and a clean end.
 //!
-//! Core's registry stands behind one lock that is never held over a wait: [`conn`] writes to it what nsqds say, [`http`]
-//! reads from it. Nothing is kept on disk; nsqds register again.
+//! Core's registry stands behind one lock that is never held over a wait: [`conn`] writes to it what nsqds say,
+//! [`http`] reads from it. Nothing is kept on disk; nsqds register again.
 
 mod conn;
 mod http;

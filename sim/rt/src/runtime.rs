@@ -1,6 +1,7 @@
 //! As much of `tokio::runtime` as `#[tokio::test]` needs, so that net's own tests run in the simulator too.
 //!
-//! In: the body of a test. Out: its result, after a run with seed 0. The rule: whoever wants other seeds, faults or a report uses the runner.
+//! In: the body of a test. Out: its result, after a run with seed 0. The rule: whoever wants other seeds, faults or a
+//! report uses the runner.
 
 use std::future::Future;
 use std::io;

@@ -1,7 +1,8 @@
 //! `tokio::time` on madsim's clock.
 //!
-//! In: deadlines. Out: futures that are ready when simulated time gets there. As with tokio, a sleep lasts at least one millisecond.
-//! The rule: a pending [`Sleep`] that is polled again arms no second timer, so polling in a loop stays cheap.
+//! In: deadlines. Out: futures that are ready when simulated time gets there. As with tokio, a sleep lasts at least one
+//! millisecond. The rule: a pending [`Sleep`] that is polled again arms no second timer, so polling in a loop stays
+//! cheap.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,7 +1,7 @@
 //! The promises of discovery: who is registered, who is listed, who is connected to whom, and by when.
 //!
-//! The bounds are what the parts add up to in the worst case, each from its own timeouts; the checks are of a topology in
-//! which everything works again.
+//! The bounds are what the parts add up to in the worst case, each from its own timeouts; the checks are of a topology
+//! in which everything works again.
 
 use crate::cluster::{Lookupd, Nsqd};
 use crate::fleet::{Consumer, Consuming};
@@ -20,17 +20,17 @@ const CLIENT_PATIENCE: Duration = Duration::from_secs(5);
 /// Round trips and the like.
 const SLACK: Duration = Duration::from_secs(2);
 
-/// All works again: by then all nsqlookupds know everything, and nothing that is not so. An nsqd may believe for an interval
-/// that all is well, then wait in vain for the answer to its PING, then pause, and then it connects and registers everything.
-/// What has died in silence goes with its timeout.
+/// All works again: by then all nsqlookupds know everything, and nothing that is not so. An nsqd may believe for an
+/// interval that all is well, then wait in vain for the answer to its PING, then pause, and then it connects and
+/// registers everything. What has died in silence goes with its timeout.
 pub fn registration_bound(plan: &Plan) -> Duration {
     let registered = PING_INTERVAL + PATIENCE + PEER_PAUSE + PATIENCE;
     registered.max(plan.lookup.inactive_producer_timeout) + SLACK
 }
 
-/// All works again and nsqlookupds know everything: by then all consumers are connected to all nsqds that have their topic.
-/// A consumer hears of an nsqd at its next poll (the interval and up to 30 % of it), or knows it and pauses; a connection
-/// that is dead is noticed by the heartbeats that do not come.
+/// All works again and nsqlookupds know everything: by then all consumers are connected to all nsqds that have their
+/// topic. A consumer hears of an nsqd at its next poll (the interval and up to 30 % of it), or knows it and pauses; a
+/// connection that is dead is noticed by the heartbeats that do not come.
 pub fn connection_bound(plan: &Plan) -> Duration {
     let consumer = &plan.consumer;
     let poll = consumer.poll.mul_f64(1.3) + CLIENT_PATIENCE;
@@ -50,7 +50,8 @@ pub fn is_unlisted(lookupd: &Lookupd, nsqd: &Nsqd, topics: &[(String, Vec<String
     }
 }
 
-/// A difference between the nsqds that have a topic and those that consumers of it are sent to, where there is no tombstone.
+/// A difference between the nsqds that have a topic and those that consumers of it are sent to, where there is no
+/// tombstone.
 pub fn misdirected(topology: &Topology) -> Option<String> {
     topology.plan.topics.iter().find_map(|(topic, _)| {
         let has_topic = |nsqd: &&Nsqd| nsqd.directory().is_some_and(|all| all.contains(&(topic.clone(), None)));

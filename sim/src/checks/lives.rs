@@ -1,8 +1,8 @@
-//! What must be known from one life of an nsqd to the next, if its disk is sound: how often a message was handed out, and
-//! until when a consumer has put it off.
+//! What must be known from one life of an nsqd to the next, if its disk is sound: how often a message was handed out,
+//! and until when a consumer has put it off.
 //!
-//! An end in order writes all of that. After a crash a durable topic knows what the journal was told, which is everything
-//! that was so for [`HEARD`]; a default topic may have forgotten it.
+//! An end in order writes all of that. After a crash a durable topic knows what the journal was told, which is
+//! everything that was so for [`HEARD`]; a default topic may have forgotten it.
 
 use super::name;
 use crate::ledger::{Death, Delivery, Entries, Fate};

@@ -14,8 +14,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Of each topic and channel, or topic before its channels: the bodies, how often each was handed out, and until when it is
-/// deferred.
+/// Of each topic and channel, or topic before its channels: the bodies, how often each was handed out, and until when
+/// it is deferred.
 pub type Found = BTreeMap<(String, Option<String>), Vec<(Bytes, u16, Option<Duration>)>>;
 
 impl Nsqd {

@@ -64,7 +64,8 @@ impl Lookupd {
                 let topics = node.topics.iter().map(|(topic, _)| (topic.to_string(), None));
                 registered.entry(node.producer.broadcast_address.clone()).or_default().extend(topics);
             }
-            // Who has a channel is told by no query but this one, which also tells of those that have been silent too long.
+            // Who has a channel is told by no query but this one, which also tells of those that have been silent too
+            // long.
             let timeout = registry.options().inactive_producer_timeout;
             for (registration, entries) in registry.entries() {
                 let Registration::Channel(topic, channel) = registration else { continue };

@@ -1,8 +1,9 @@
 //! A machine: its power, its process, its wall clock, and standing still.
 //!
-//! Three ways to be away without a word: no power (the process is lost), stopped (`SIGSTOP`: the kernel goes on to take and
-//! acknowledge packets), frozen (a virtual machine that is moved: not even the kernel answers). Timers of a process that stood
-//! still see time jump when it goes on. Wall clocks are steps away from the truth; the monotonic clock is everybody's.
+//! Three ways to be away without a word: no power (the process is lost), stopped (`SIGSTOP`: the kernel goes on to take
+//! and acknowledge packets), frozen (a virtual machine that is moved: not even the kernel answers). Timers of a process
+//! that stood still see time jump when it goes on. Wall clocks are steps away from the truth; the monotonic clock is
+//! everybody's.
 
 use super::lock;
 use crate::runner::Sim;

@@ -1,8 +1,8 @@
 //! A cluster in the simulator: nsqds and nsqlookupds on machines of their own, grouped into datacenters.
 //!
-//! What runs on a machine is net's own server. From outside, a scenario may look into it, stop it, kill it, cut its power,
-//! let it stand still, and ask it over HTTP; when an nsqd dies, the ledger is told what was in its memory only, and
-//! nothing else is excused.
+//! What runs on a machine is net's own server. From outside, a scenario may look into it, stop it, kill it, cut its
+//! power, let it stand still, and ask it over HTTP; when an nsqd dies, the ledger is told what was in its memory only,
+//! and nothing else is excused.
 
 mod datacenter;
 mod found;
@@ -59,7 +59,8 @@ impl Cluster {
         &self.sim
     }
 
-    /// A new machine with a process that runs `main` at the start and at each restart. `main` gets the number of its life.
+    /// A new machine with a process that runs `main` at the start and at each restart. `main` gets the number of its
+    /// life.
     pub fn machine<F>(&self, name: &str, main: impl Fn(u64) -> F + Send + Sync + 'static) -> Machine
     where
         F: Future<Output = ()> + 'static,

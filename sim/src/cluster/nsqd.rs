@@ -56,8 +56,8 @@ impl Default for NsqdConfig {
 }
 
 impl NsqdConfig {
-    /// What it is counted as when such an nsqd makes a segment, if it had to: more came than it may keep in memory, and the
-    /// file will soon be full.
+    /// What it is counted as when such an nsqd makes a segment, if it had to: more came than it may keep in memory, and
+    /// the file will soon be full.
     fn overflow(&self) -> Option<&'static str> {
         let is_forced = !self.durable && self.options.max_bytes_per_file <= TINY;
         let size = [0, 2].into_iter().position(|size| size == self.options.mem_queue_size);
@@ -140,8 +140,8 @@ impl Cluster {
         for _ in 0..1000 {
             if nsqd.broker().is_none() {
                 drop(broker);
-                // Its sockets have been closed; a machine without a process keeps nothing else. What a clean end leaves to
-                // the disk is on the medium.
+                // Its sockets have been closed; a machine without a process keeps nothing else. What a clean end leaves
+                // to the disk is on the medium.
                 nsqd.machine.ended();
                 nsqd.disk.end();
                 self.sim.count("clean_ends", 1);
@@ -268,8 +268,8 @@ impl Nsqd {
         });
     }
 
-    /// The bodies of a topic that it holds: those of the channel and those not given to channels yet, or all; nothing if some
-    /// of that is not in memory. And those in memory that the channel was given.
+    /// The bodies of a topic that it holds: those of the channel and those not given to channels yet, or all; nothing
+    /// if some of that is not in memory. And those in memory that the channel was given.
     pub(super) fn held(&self, topic: &str, channel: Option<&str>) -> (Option<BTreeSet<Bytes>>, BTreeSet<Bytes>) {
         let (mut held, mut given) = (BTreeSet::new(), BTreeSet::new());
         let (mut queued, mut seen) = (0, 0);
@@ -295,8 +295,8 @@ impl Nsqd {
         ((seen == queued).then_some(held), given)
     }
 
-    /// Whether messages of the topic may come twice: a process has lost the journal that told which copy is the one, or has
-    /// had to guess how many messages were in a gap, and all that came after it go on with that.
+    /// Whether messages of the topic may come twice: a process has lost the journal that told which copy is the one, or
+    /// has had to guess how many messages were in a gap, and all that came after it go on with that.
     pub fn has_doubles(&self, topic: &str) -> bool {
         lock(&self.shared.doubles).contains(topic)
     }
@@ -323,7 +323,8 @@ impl Nsqd {
         *lock(&self.shared.stage) == Stage::Serving { is_sound: true }
     }
 
-    /// Whether there is a bound on what a crash may take of it: its disk has always been sound, and it may lose something.
+    /// Whether there is a bound on what a crash may take of it: its disk has always been sound, and it may lose
+    /// something.
     pub(super) fn is_accountable(&self) -> bool {
         !self.config.durable && self.disk.is_sound()
     }

@@ -57,8 +57,8 @@ impl Cluster {
         }
     }
 
-    /// Drops what a channel, or a topic before its channels, holds; the channel or topic too if `delete`, which is then owed
-    /// nothing until it is created again.
+    /// Drops what a channel, or a topic before its channels, holds; the channel or topic too if `delete`, which is then
+    /// owed nothing until it is created again.
     pub async fn drop(&self, nsqd: &Nsqd, topic: &str, channel: Option<&str>, delete: bool) {
         let verb = if delete { "delete" } else { "empty" };
         let path = at(verb, topic, channel);

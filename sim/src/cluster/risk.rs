@@ -1,11 +1,11 @@
 //! What a crash would take at this moment, as the process says that dies, and how much of that it may say.
 //!
-//! Whoever excuses too much proves nothing, so the excuse has bounds. They hold in default mode, as long as no operation of
-//! the disk has failed:
+//! Whoever excuses too much proves nothing, so the excuse has bounds. They hold in default mode, as long as no
+//! operation of the disk has failed:
 //!
-//! - A message stays in memory only while every queue of its topic is shorter than `--mem-queue-size`. So of what a channel
-//!   has not handed out, no more than twice as much is in memory only, for a topic that is paused is a queue, too; and
-//!   what is in flight.
+//! - A message stays in memory only while every queue of its topic is shorter than `--mem-queue-size`. So of what a
+//!   channel has not handed out, no more than twice as much is in memory only, for a topic that is paused is a queue,
+//!   too; and what is in flight.
 //! - What was written is fsynced within `--sync-timeout`, and an fsync that was under way before.
 
 use super::{Cluster, Nsqd};

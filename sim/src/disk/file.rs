@@ -1,6 +1,7 @@
 //! One file of the lying disk: what processes see of it, what is on the medium, and the writes in between.
 //!
-//! The page cache goes to the medium sector by sector, whenever it likes and in any order; only an fsync says that it has.
+//! The page cache goes to the medium sector by sector, whenever it likes and in any order; only an fsync says that it
+//! has.
 
 use nsq_core::random::Random;
 use std::ops::Range;
@@ -46,8 +47,8 @@ impl File {
         }
     }
 
-    /// A page cannot be read from now on. What processes would see of the file, and where the page is in there; `None` if
-    /// there is none, or if another one is spoiled already.
+    /// A page cannot be read from now on. What processes would see of the file, and where the page is in there; `None`
+    /// if there is none, or if another one is spoiled already.
     pub(super) fn spoil(&mut self, random: &mut Random) -> Option<(Vec<u8>, Range<usize>)> {
         let pages = self.content.len().div_ceil(PAGE) as u64;
         let page = (pages > 0 && self.spoiled.is_none()).then(|| random.below(pages) as usize * PAGE)?;
@@ -103,8 +104,8 @@ impl File {
         self.kept != whole && self.kept != synced
     }
 
-    /// Of the writes that no fsync has covered, nothing reaches the medium, or all, or any sectors as they were at any time;
-    /// and the length is an old one, or the new one.
+    /// Of the writes that no fsync has covered, nothing reaches the medium, or all, or any sectors as they were at any
+    /// time; and the length is an old one, or the new one.
     fn tear(&mut self, random: &mut Random) {
         let writes = mem::take(&mut self.writes);
         let length = writes.iter().map(|(offset, bytes)| offset + bytes.len()).fold(self.kept.len(), usize::max);

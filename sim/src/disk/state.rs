@@ -20,8 +20,8 @@ pub(super) struct State {
     pub(super) done: u64,
     /// Of these, those that failed.
     pub(super) failed: u64,
-    /// Of these, the fsyncs and what only looks, in this life: whoever starts may not know of all there is, or not have made
-    /// it safe.
+    /// Of these, the fsyncs and what only looks, in this life: whoever starts may not know of all there is, or not have
+    /// made it safe.
     pub(super) unsure: u64,
     /// A bit has flipped, or a page was spoiled.
     pub(super) is_rotten: bool,
@@ -173,9 +173,9 @@ impl State {
         }
     }
 
-    /// It fails, or its process ends: of a write, a beginning may be there; an fsync drops what it was for, and one of a
-    /// directory may; a change of a directory was made, which is told, or was not, and of one that goes some files may be
-    /// left.
+    /// It fails, or its process ends: of a write, a beginning may be there; an fsync drops what it was for, and one of
+    /// a directory may; a change of a directory was made, which is told, or was not, and of one that goes some files
+    /// may be left.
     fn perform_in_part(&mut self, op: Op, count: &Count) -> bool {
         match op {
             Op::Write(name, offset, content) => {
@@ -256,8 +256,8 @@ impl State {
     }
 }
 
-/// What an operation begins that others complete, the last of them an fsync of its directory: which directory, and what a
-/// crash in between is counted as.
+/// What an operation begins that others complete, the last of them an fsync of its directory: which directory, and what
+/// a crash in between is counted as.
 fn stage(op: &Op) -> Option<(String, &'static str)> {
     let (name, stage) = match op {
         Op::Create(name) if name.ends_with(SEGMENT) => (name, IN_A_ROLL),

@@ -1,7 +1,7 @@
 //! Directories of the lying disk: what processes find in them, what is on the medium, and the changes in between.
 //!
-//! Of the changes since a directory's last fsync, a power cut leaves those before any point, as file systems with a journal
-//! do, or any of them, as others may. What is in a directory whose own entry is lost is lost with it.
+//! Of the changes since a directory's last fsync, a power cut leaves those before any point, as file systems with a
+//! journal do, or any of them, as others may. What is in a directory whose own entry is lost is lost with it.
 
 use super::file::File;
 use nsq_core::random::Random;

@@ -1,7 +1,7 @@
 //! The fleet: producers and consumers as applications have them, on net's full client, each a process on a machine.
 //!
-//! They come and go, are killed and stand still like servers; what they saw goes into the ledger. Producers are told their
-//! nsqds, consumers find theirs through nsqlookupds. What a client never learnt is written down as unknown.
+//! They come and go, are killed and stand still like servers; what they saw goes into the ledger. Producers are told
+//! their nsqds, consumers find theirs through nsqlookupds. What a client never learnt is written down as unknown.
 
 mod consumer;
 mod producer;

@@ -1,5 +1,5 @@
-//! A whole NSQ drawn from a seed: datacenters with nsqlookupds and nsqds, producers and consumers, and what the scenarios of
-//! the cluster happen to.
+//! A whole NSQ drawn from a seed: datacenters with nsqlookupds and nsqds, producers and consumers, and what the
+//! scenarios of the cluster happen to.
 //!
 //! Two phases. First faults, which the scenario brings, and safety: watchers check every invariant all the time. Then
 //! healing and liveness ([`Topology::finish`]): everyone finds everyone within the bounds of [`checks::discovery`], all
@@ -224,7 +224,8 @@ impl Topology {
         self.cluster.ledger.open().deliveries.len()
     }
 
-    /// How many of the deliveries after so many had nothing to do with the datacenter: neither nsqd nor consumer is there.
+    /// How many of the deliveries after so many had nothing to do with the datacenter: neither nsqd nor consumer is
+    /// there.
     pub fn deliveries_outside(&self, datacenter: &Datacenter, before: usize) -> u64 {
         let machines = self.machines();
         let inside: BTreeSet<&str> =
@@ -247,8 +248,8 @@ impl Topology {
         })
     }
 
-    /// The nsqd is about to hear of the topic for the first time, and an nsqlookupd that it can ask knows channels of it:
-    /// from now on they are owed what the nsqd accepts.
+    /// The nsqd is about to hear of the topic for the first time, and an nsqlookupd that it can ask knows channels of
+    /// it: from now on they are owed what the nsqd accepts.
     pub fn expect_precreation(&self, nsqd: &Nsqd, topic: &str) {
         let is_new = nsqd.directory().is_some_and(|directory| !directory.contains(&(topic.to_owned(), None)));
         let able = self.lookupds.iter().filter(|lookupd| lookupd.machine.has_run(Duration::from_secs(1)));
@@ -284,8 +285,8 @@ impl Topology {
         dead.for_each(|machine| machine.restart());
     }
 
-    /// Heals everything, demands that everyone finds everyone and that all is delivered, each within its bound, and holds
-    /// the ledger against the promises. Machines are to be up again before.
+    /// Heals everything, demands that everyone finds everyone and that all is delivered, each within its bound, and
+    /// holds the ledger against the promises. Machines are to be up again before.
     pub async fn finish(&self) {
         self.sim.note("heal");
         self.sim.net().heal_all();

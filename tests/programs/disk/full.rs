@@ -1,5 +1,5 @@
-//! A disk that is full, and one that fails: what needs it is refused and `/ping` says so, the rest goes on, nothing that
-//! was accepted is lost, and when it works again everything is well without traffic and without a restart.
+//! A disk that is full, and one that fails: what needs it is refused and `/ping` says so, the rest goes on, nothing
+//! that was accepted is lost, and when it works again everything is well without traffic and without a restart.
 //!
 //! The full one is a small tmpfs in a mount namespace of its own, which ends with nsqd; where no user may mount, that
 //! test says that it was left out. The failing one needs nothing: no file of nsqd's may be written for a while.
@@ -198,8 +198,8 @@ impl Held {
     }
 }
 
-/// Publishes from [`FIRST`] on until nsqd refuses one, and goes on for some time: the numbers that were accepted and those
-/// that were not.
+/// Publishes from [`FIRST`] on until nsqd refuses one, and goes on for some time: the numbers that were accepted and
+/// those that were not.
 async fn fill(nsqd: &Nsqd, goes_on: Duration) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let (mut accepted, mut refused) = (BTreeSet::new(), BTreeSet::new());
     let mut producer = nsqd.producer().await;

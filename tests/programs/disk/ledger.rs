@@ -1,7 +1,7 @@
 //! What clients of an nsqd that is ended now and then have been told, and what it must therefore still do.
 //!
-//! In go publishes, answers, deliveries, finishes and ends; it panics at once when nsqd does what it has promised not to
-//! do. The rule: only what an answer or the documentation promises is held against nsqd.
+//! In go publishes, answers, deliveries, finishes and ends; it panics at once when nsqd does what it has promised not
+//! to do. The rule: only what an answer or the documentation promises is held against nsqd.
 
 use std::time::{Duration, Instant};
 

@@ -82,8 +82,8 @@ const HEALED: Duration = Duration::from_secs(900);
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// In flight never exceeds max-in-flight, on either side of the network; every delivery is handed out once; and when
-    /// nsqds are back and messages succeed, all of them are finished, whatever went on before.
+    /// In flight never exceeds max-in-flight, on either side of the network; every delivery is handed out once; and
+    /// when nsqds are back and messages succeed, all of them are finished, whatever went on before.
     #[test]
     fn promises_hold_and_everything_drains(
         nsqds in 1usize..8,

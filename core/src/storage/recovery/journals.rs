@@ -112,8 +112,9 @@ impl Recovery {
         files.filter(|file| !self.sizes.contains_key(file) && !self.found.unreadable.contains(file))
     }
 
-    /// Whether all is known that was ever said of who needs what. If there is no journal, there may never have been one:
-    /// then nothing was removed yet. The start that set one aside may have come to its end before it wrote a new one.
+    /// Whether all is known that was ever said of who needs what. If there is no journal, there may never have been
+    /// one: then nothing was removed yet. The start that set one aside may have come to its end before it wrote a new
+    /// one.
     pub(super) fn knows_all(&self) -> bool {
         let is_journal = |file: &FileName| matches!(file, FileName::Journal(_));
         let segments = self.sizes.keys().filter(|file| matches!(file, FileName::Segment(_))).count();
@@ -130,8 +131,8 @@ impl Recovery {
         positions.filter(|position| position.place.chunk == chunk).max_by_key(|position| position.place)
     }
 
-    /// Whether the chunk may have been in memory only when the journal spoke the last time, and what was handed out of it
-    /// then is said in what is damaged.
+    /// Whether the chunk may have been in memory only when the journal spoke the last time, and what was handed out of
+    /// it then is said in what is damaged.
     pub(super) fn is_late(&self, segment: u32, region: &Region) -> bool {
         let is_new = self.placed.is_some_and(|placed| placed <= (segment, region.offset));
         is_new && (self.is_spoiled || !self.knows_all())

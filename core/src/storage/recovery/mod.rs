@@ -1,9 +1,9 @@
 //! A topic after a start: its files are read, and what was in the log and in its channels is put together again.
 //!
 //! [`Recovery`] says which piece of which file it wants next and takes what a disk gives out for it, until it wants
-//! nothing more. It never gives up: what cannot be read or understood is a [`Problem`], and everything else is used. After
-//! a failure it wants pages, so that a sector costs what is in it and not its file.
-//! Nothing in here changes a file, so that a second recovery of the same files comes to the same result.
+//! nothing more. It never gives up: what cannot be read or understood is a [`Problem`], and everything else is used.
+//! After a failure it wants pages, so that a sector costs what is in it and not its file. Nothing in here changes a
+//! file, so that a second recovery of the same files comes to the same result.
 
 mod journals;
 mod segments;
@@ -75,8 +75,8 @@ pub struct Recovery {
     found: Recovered,
 }
 
-/// In what cannot be read there may be chunks with numbers that nothing else tells: beyond the largest that is known, but
-/// not so far.
+/// In what cannot be read there may be chunks with numbers that nothing else tells: beyond the largest that is known,
+/// but not so far.
 const UNKNOWN: u64 = 1 << 20;
 
 /// What a piece is read for.
@@ -270,7 +270,8 @@ impl Recovery {
             },
             Step::Index(number) => match segment::read_end(&bytes, self.crc) {
                 Some((regions, id)) if self.safe(number).sealed => self.take_index(number, regions, id),
-                // What it tells of may have been lost with the power that was there for it: all is looked at up to here.
+                // What it tells of may have been lost with the power that was there for it: all is looked at up to
+                // here.
                 Some(_) => {
                     self.understand(number);
                     self.sizes.insert(piece.file, piece.offset);
@@ -310,8 +311,9 @@ impl Recovery {
         }
     }
 
-    /// Whether there may be chunks in what could not be read whose numbers are told by nothing else: if it can be read the
-    /// next time, they must not be those of new ones. Of all but the newest segment, the journal knows that it knows them.
+    /// Whether there may be chunks in what could not be read whose numbers are told by nothing else: if it can be read
+    /// the next time, they must not be those of new ones. Of all but the newest segment, the journal knows that it
+    /// knows them.
     fn may_have_lost_numbers(&self) -> bool {
         let is_unknown = |file: &FileName| !matches!(file, FileName::Segment(number) if *number < self.told);
         self.holes.files().any(|file| is_unknown(&file) && !self.found.unreadable.contains(&file))

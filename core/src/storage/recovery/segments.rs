@@ -187,9 +187,9 @@ impl Recovery {
         self.found.segments.entry(number).or_insert(Segment { length, safe, end: safe.end });
     }
 
-    /// A chunk may be in two segments, if the disk failed while it was written to the first: both hold a beginning of it.
-    /// Only what was fsynced can be relied upon, and that may be the first or the second: the one counts that is intact
-    /// as far as the other, or farther.
+    /// A chunk may be in two segments, if the disk failed while it was written to the first: both hold a beginning of
+    /// it. Only what was fsynced can be relied upon, and that may be the first or the second: the one counts that is
+    /// intact as far as the other, or farther.
     pub(super) fn take_region(&mut self, segment: u32, region: Region, next_seq: u64) {
         self.understand(segment);
         let numbers = &mut self.found.numbers;
@@ -232,8 +232,8 @@ impl Recovery {
         self.found.chunks.get(&chunk).map(|found| (chunk, *found))
     }
 
-    /// Takes note of what is beyond the fan-out position, and is no matter of cursors, and of what is before it, and the
-    /// journal may not tell of.
+    /// Takes note of what is beyond the fan-out position, and is no matter of cursors, and of what is before it, and
+    /// the journal may not tell of.
     pub(super) fn collect(&mut self, segment: u32, region: &Region, records: &[u8]) {
         let (is_late, knows_all) = (self.is_late(segment, region), self.knows_all());
         for (offset, header) in record::walk(records) {

@@ -1,8 +1,8 @@
 //! A chunk: a run of records, in memory, on disk, or both.
 //!
-//! Its number and the offsets in it never change, wherever its bytes are. They are *resident* all or not at all, so that
-//! whoever reads needs one look, and a chunk can always be written again as a whole. A *placed* chunk has a region of a
-//! segment, to which all its records go, those to come included.
+//! Its number and the offsets in it never change, wherever its bytes are. They are *resident* all or not at all, so
+//! that whoever reads needs one look, and a chunk can always be written again as a whole. A *placed* chunk has a region
+//! of a segment, to which all its records go, those to come included.
 
 use super::{CHUNK_MAX, Cursor, Loc};
 use crate::message::PAYLOAD_HEADER;
@@ -323,7 +323,8 @@ impl Chunk {
         self.bytes = Vec::new();
     }
 
-    /// Takes back what was evicted. `damage` is where it cannot be read any more; what of that was not known is returned.
+    /// Takes back what was evicted. `damage` is where it cannot be read any more; what of that was not known is
+    /// returned.
     pub(super) fn load(&mut self, mut bytes: Vec<u8>, mut damage: Vec<(u32, u32)>) -> Vec<Problem> {
         let used = bytes.len() as u32;
         damage.extend((used < self.evicted).then_some((used, self.evicted)));

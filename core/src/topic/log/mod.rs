@@ -157,8 +157,8 @@ impl Log {
         loc
     }
 
-    /// How a message is appended. When a deferred one is due, its channels know, so that in memory nothing else says it;
-    /// if it comes to be written, they tell the journal.
+    /// How a message is appended. When a deferred one is due, its channels know, so that in memory nothing else says
+    /// it; if it comes to be written, they tell the journal.
     #[inline]
     fn flags(&mut self, record: &Record<'_>) -> u32 {
         let is_in_memory = |tail: &mut Chunk| tail.placed.is_none();
@@ -359,8 +359,8 @@ impl Log {
         self.bytes >= SWEEP_MIN && self.ended > self.swept && self.ended - self.swept >= self.live
     }
 
-    /// Marks the chunks before `limit` that are in memory only and of which less than a quarter is needed, if each record
-    /// was for so many channels.
+    /// Marks the chunks before `limit` that are in memory only and of which less than a quarter is needed, if each
+    /// record was for so many channels.
     pub(super) fn mark_sparse(&mut self, limit: Cursor, channels: u32) {
         let before = self.at_or_after(limit.chunk);
         for chunk in self.chunks.range_mut(..before).filter(|chunk| chunk.placed.is_none()) {

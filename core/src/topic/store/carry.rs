@@ -1,11 +1,11 @@
-//! Carrying stragglers forward: the few messages that keep a large chunk, or a whole segment, alive are copied to the end
-//! of the log, and what they were in goes.
+//! Carrying stragglers forward: the few messages that keep a large chunk, or a whole segment, alive are copied to the
+//! end of the log, and what they were in goes.
 //!
-//! Chunks in memory only are looked at before a publish when much memory is held, sealed segments when half of all that was
-//! needed has ended since they were looked at the last time; so looking costs little for each message, and since a segment
-//! goes when three quarters of it are of no use, copying does too. The one rule: a copy is as safe as what it was made of
-//! before that goes. It is written, in default mode fsynced too, before the journal tells of it, and the segment is removed
-//! after that; so a crash in between finds the old one.
+//! Chunks in memory only are looked at before a publish when much memory is held, sealed segments when half of all that
+//! was needed has ended since they were looked at the last time; so looking costs little for each message, and since a
+//! segment goes when three quarters of it are of no use, copying does too. The one rule: a copy is as safe as what it
+//! was made of before that goes. It is written, in default mode fsynced too, before the journal tells of it, and the
+//! segment is removed after that; so a crash in between finds the old one.
 
 use super::super::channel::Carried;
 use super::super::log::{Cursor, Loc, Log, Straggler};

@@ -104,8 +104,8 @@ impl Store {
         (flush && self.disk.durable) || uncovered || unwritten()
     }
 
-    /// Whether fsyncs are under way beside which there should be no others: the system tells of an error once, and that may
-    /// be to either.
+    /// Whether fsyncs are under way beside which there should be no others: the system tells of an error once, and that
+    /// may be to either.
     pub(super) fn would_sync_beside_commit(&self) -> bool {
         self.commit.as_ref().is_some_and(|commit| !commit.syncs.segments.is_empty())
     }
@@ -271,8 +271,8 @@ impl Store {
         }
     }
 
-    /// Takes note of what these fsyncs make stay of their segments, in time for the batch of the journal that follows them.
-    /// A chunk that may still grow, or has more than that, is the end of what is known to be there.
+    /// Takes note of what these fsyncs make stay of their segments, in time for the batch of the journal that follows
+    /// them. A chunk that may still grow, or has more than that, is the end of what is known to be there.
     fn vouch(&mut self, syncs: &Syncs, sealed: &[u32], log: &mut Log) {
         let tail = log.tail().map(|tail| tail.number).filter(|_| self.closing.is_none());
         for number in &syncs.segments {
@@ -294,10 +294,10 @@ impl Store {
         }
     }
 
-    /// These files are not to be trusted with anything more: what may not stay in them is written anew elsewhere. They stay
-    /// until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in default
-    /// mode, all that was written, for that was acknowledged, and a new process would find it. What was not written, or in
-    /// a durable topic not fsynced, was promised to nobody.
+    /// These files are not to be trusted with anything more: what may not stay in them is written anew elsewhere. They
+    /// stay until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in
+    /// default mode, all that was written, for that was acknowledged, and a new process would find it. What was not
+    /// written, or in a durable topic not fsynced, was promised to nobody.
     fn retire(&mut self, segments: &BTreeSet<u32>, log: &mut Log) {
         for number in segments {
             if let Some(segment) = self.segments.get_mut(number) {
@@ -395,8 +395,8 @@ impl Topic {
         self.say_closed(cx);
     }
 
-    /// What somebody relied on in files that were retired may have ended; then only messages that nobody was promised are
-    /// to be written anew, and the files can go first. On a full disk nothing else would make room for them.
+    /// What somebody relied on in files that were retired may have ended; then only messages that nobody was promised
+    /// are to be written anew, and the files can go first. On a full disk nothing else would make room for them.
     fn look_at_replaced(&mut self) {
         let (Some(store), log) = (&self.store, &self.log) else { return };
         if store.replaced.is_empty() {
@@ -457,8 +457,8 @@ impl Topic {
         store.commit = Some(commit);
     }
 
-    /// The journal alone, before messages that could not be written are tried again: what it says lets files be removed,
-    /// and on a full disk that is what makes room for them. It is also the answer to what operators have done.
+    /// The journal alone, before messages that could not be written are tried again: what it says lets files be
+    /// removed, and on a full disk that is what makes room for them. It is also the answer to what operators have done.
     fn begin_probe(&mut self, cx: &mut Context<'_>) {
         let mut ops = Vec::new();
         let flush = self.flush(cx.now, &mut ops);
@@ -483,8 +483,8 @@ impl Topic {
         // What is on the medium can give its memory back.
         let is_short = self.budget.used() > self.budget.limit() / 2;
         let log = &mut self.log;
-        // What would be written anew each time that an fsync fails would fill the disk. But a copy is fsynced before the
-        // journal names it.
+        // What would be written anew each time that an fsync fails would fill the disk. But a copy is fsynced before
+        // the journal names it.
         let probes = flush && store.trouble.sync.wants_probe() && store.carry.copies() == 0;
         // What a commit under way writes no fsync can cover yet.
         let mut unsynced = |chunk: &u64| log.chunk(*chunk).filter(|chunk| !probes && chunk.has_unsynced())?.segment();

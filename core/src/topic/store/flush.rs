@@ -87,8 +87,8 @@ const GROWTH: u64 = 64 * 1024;
 const DEPARTED: usize = 1000;
 
 impl Journal {
-    /// Which channels are gone. What is said by name makes the next start not take it from `nsqd.dat`, so each checkpoint
-    /// says it again; and the name is said with it, for the journal may never have heard of the channel.
+    /// Which channels are gone. What is said by name makes the next start not take it from `nsqd.dat`, so each
+    /// checkpoint says it again; and the name is said with it, for the journal may never have heard of the channel.
     fn say_gone(&mut self, all: bool, batch: &mut Batch) {
         let news = core::mem::take(&mut self.gone);
         let told = if all { self.departed.len() } else { 0 };

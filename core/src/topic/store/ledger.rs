@@ -141,7 +141,8 @@ impl Channel {
         }
     }
 
-    /// Everything that is out and in these chunks is something to tell the journal, to which no flight from there was said.
+    /// Everything that is out and in these chunks is something to tell the journal, to which no flight from there was
+    /// said.
     pub(in crate::topic) fn mention(&mut self, is_one: impl Fn(u64) -> bool) {
         let Some(mut ledger) = self.ledger.take() else { return };
         self.each_at_rest(|loc, attempts, due| {

@@ -1,11 +1,11 @@
 //! What a topic keeps on disk: which chunks are in which segments, what is being written, and who waits for that.
 //!
-//! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go out
-//! as effects, one commit and one sync at a time, and come back as [`Input::Disk`](super::io::Input::Disk); all that came
-//! while a commit was under way is the next one, so that many publishes share a write, and an fsync. Where several
-//! connections did in a durable topic, a rest of [`MOMENT`] lets those who were just answered share the next one too; a
-//! connection that publishes alone never waits. The one rule: nothing is acknowledged, given to channels (in a durable topic) or forgotten before the disk has
-//! said that it is there.
+//! A topic has a store from the first time on that something must be written; until then none of this exists. Jobs go
+//! out as effects, one commit and one sync at a time, and come back as [`Input::Disk`](super::io::Input::Disk); all
+//! that came while a commit was under way is the next one, so that many publishes share a write, and an fsync. Where
+//! several connections did in a durable topic, a rest of [`MOMENT`] lets those who were just answered share the next
+//! one too; a connection that publishes alone never waits. The one rule: nothing is acknowledged, given to channels (in
+//! a durable topic) or forgotten before the disk has said that it is there.
 
 mod carry;
 mod commit;
@@ -81,8 +81,8 @@ pub(super) struct Store {
     parts: Vec<(ConnId, Slot)>,
     /// The number of the next chunk when all that was in memory only was last made to be written.
     spilled: u64,
-    /// A durable topic's messages beyond the fan-out position that are not on the medium: plain and deferred ones. Those
-    /// before it end here.
+    /// A durable topic's messages beyond the fan-out position that are not on the medium: plain and deferred ones.
+    /// Those before it end here.
     pub(super) pending: Pending,
     pub(super) synced: Cursor,
     /// Before an fsync has to begin.
@@ -294,7 +294,8 @@ impl Store {
         self.open.insert(chunk.number);
     }
 
-    /// A chunk is placed that was in memory only: the journal knows nothing of what was handed out of it, and should soon.
+    /// A chunk is placed that was in memory only: the journal knows nothing of what was handed out of it, and should
+    /// soon.
     fn place_late(&mut self, chunk: &mut Chunk) {
         self.place(chunk);
         let end = chunk.end();

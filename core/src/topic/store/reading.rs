@@ -23,8 +23,8 @@ pub(super) struct Salvage {
     has_read: bool,
 }
 
-/// So many bytes a topic keeps resident of what is on the medium too: consumers that are not far behind read no file, and
-/// a long queue costs no memory.
+/// So many bytes a topic keeps resident of what is on the medium too: consumers that are not far behind read no file,
+/// and a long queue costs no memory.
 const SHARE: usize = 8 * 1024 * 1024;
 /// What a disk reads as a whole or not at all.
 const PAGE: u64 = 4096;

@@ -21,8 +21,8 @@ use core::cmp::Ordering;
 
 impl Topic {
     /// A topic whose directory was read. Its channels are those of its journal, and those that `nsqd.dat` lists and the
-    /// journal has neither heard of nor seen go: they get all that is there. What is paused is what `nsqd.dat` lists so, for
-    /// that is where an answer to a pause comes from.
+    /// journal has neither heard of nor seen go: they get all that is there. What is paused is what `nsqd.dat` lists
+    /// so, for that is where an answer to a pause comes from.
     #[allow(clippy::too_many_arguments, reason = "the parts of a topic")]
     pub fn recover(
         name: TopicName,
@@ -133,8 +133,8 @@ impl Topic {
         }
     }
 
-    /// A channel that came after the last batch of the journal, which tells of the end of one of that name: nothing is its
-    /// own that was given to channels by then.
+    /// A channel that came after the last batch of the journal, which tells of the end of one of that name: nothing is
+    /// its own that was given to channels by then.
     fn create_again(&mut self, name: ChannelName, paused: bool) {
         let incarnation = self.new_incarnation();
         self.add(Channel::recalled(name, paused, incarnation, Recalled { ranges: Vec::new(), out: Vec::new() }));

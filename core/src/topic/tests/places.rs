@@ -23,7 +23,8 @@ pub(super) struct Channel {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Place {
     Fresh,
-    /// `behind`: the number of messages handed out after which it goes first; `order`: put back at the same moment if equal.
+    /// `behind`: the number of messages handed out after which it goes first; `order`: put back at the same moment if
+    /// equal.
     Waiting {
         attempts: u16,
         behind: u64,

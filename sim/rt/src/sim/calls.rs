@@ -1,7 +1,7 @@
 //! The application's calls on its end of a connection.
 //!
-//! In: reads, writes, shutdowns, of [`crate::net`]. Out: bytes and errors as Linux gives them, and `Pending` with a waker registered.
-//! The rule: an end whose process died is nobody's any more, and each call on it fails.
+//! In: reads, writes, shutdowns, of [`crate::net`]. Out: bytes and errors as Linux gives them, and `Pending` with a
+//! waker registered. The rule: an end whose process died is nobody's any more, and each call on it fails.
 
 use std::io;
 use std::task::{Context, Poll, Waker};

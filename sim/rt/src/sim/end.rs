@@ -1,7 +1,8 @@
 //! The books of one end of a connection: what was written, sent, acknowledged, received and read.
 //!
-//! In: the application's bytes and the peer's packets. Out: the next segment, the next acknowledgement. No packet is moved here, see `tcp`.
-//! The rule: offsets count the bytes of a direction from its start, so a byte that comes twice is known and a gap is seen.
+//! In: the application's bytes and the peer's packets. Out: the next segment, the next acknowledgement. No packet is
+//! moved here, see `tcp`. The rule: offsets count the bytes of a direction from its start, so a byte that comes twice
+//! is known and a gap is seen.
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! Machines: their address, power, ports and listeners.
 //!
-//! In: bind, connect and accept calls, kills and power cuts. Out: connections to `tcp`.
-//! The rule: a port is not given out again while anything of it is left, and what a dead process held answers to no one of its destructors.
+//! In: bind, connect and accept calls, kills and power cuts. Out: connections to `tcp`. The rule: a port is not given
+//! out again while anything of it is left, and what a dead process held answers to no one of its destructors.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;

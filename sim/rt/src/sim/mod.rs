@@ -1,12 +1,13 @@
 //! The simulated network and the handle by which a test breaks it.
 //!
-//! In: byte streams of [`crate::net`] and a test's orders ([`Net`]): cut, hold, lose, kill, power off. Out: the same bytes later, or errors.
-//! `wire` moves packets in the order of an event heap, `host` keeps machines and ports, `tcp` and `end` the connections. One task drives all of
-//! it, and every draw comes from the run's seed.
+//! In: byte streams of [`crate::net`] and a test's orders ([`Net`]): cut, hold, lose, kill, power off. Out: the same
+//! bytes later, or errors. `wire` moves packets in the order of an event heap, `host` keeps machines and ports, `tcp`
+//! and `end` the connections. One task drives all of it, and every draw comes from the run's seed.
 //!
-//! What is modelled: handshake with SYN repetitions, RST, FIN both ways, windows and back-pressure, loss and cuts as stalls of 200 ms·2ⁿ, a
-//! killed process (its kernel says FIN, or RST if bytes were unread, and goes on repeating what was written) against a machine without power
-//! (silence, and RST once it is back). What is not: bandwidth, congestion control, keepalive, IP fragments.
+//! What is modelled: handshake with SYN repetitions, RST, FIN both ways, windows and back-pressure, loss and cuts as
+//! stalls of 200 ms·2ⁿ, a killed process (its kernel says FIN, or RST if bytes were unread, and goes on repeating what
+//! was written) against a machine without power (silence, and RST once it is back). What is not: bandwidth, congestion
+//! control, keepalive, IP fragments.
 //!
 //! A RST is a single packet: if it is lost, the peer learns of it at its own next packet, as in life.
 
@@ -41,7 +42,8 @@ pub(crate) use self::end::EndId;
 pub(crate) use self::wire::State;
 use crate::time::Sleep;
 
-/// A runtime for one run, with the network in it. It must be the first on its thread, or hash maps differ from run to run.
+/// A runtime for one run, with the network in it. It must be the first on its thread, or hash maps differ from run to
+/// run.
 pub fn runtime(seed: u64) -> madsim::runtime::Runtime {
     let runtime = madsim::runtime::Runtime::with_seed_and_config(seed, madsim::Config::default());
     runtime.add_simulator::<Net>();
@@ -130,7 +132,8 @@ impl Net {
         self.with(|state| state.name(node).to_owned())
     }
 
-    /// Which life of the machine this is: grows with each death. What outlives its process can tell by it, and must then leave the world alone.
+    /// Which life of the machine this is: grows with each death. What outlives its process can tell by it, and must
+    /// then leave the world alone.
     pub fn incarnation(&self, node: NodeId) -> u64 {
         self.with(|state| state.hosts.get(&node).map_or(0, |host| host.incarnation))
     }
@@ -148,7 +151,8 @@ impl Net {
         Handle::current().get_node(node).expect("a machine made by Net::node").spawn(task)
     }
 
-    /// Kills the process. Its kernel lives on: it sends what was written, then FIN, or RST where bytes were left unread.
+    /// Kills the process. Its kernel lives on: it sends what was written, then FIN, or RST where bytes were left
+    /// unread.
     pub fn kill(&self, node: NodeId) {
         self.with(|state| {
             state.counters.kills += 1;

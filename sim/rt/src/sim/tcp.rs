@@ -1,7 +1,8 @@
 //! TCP in small: it goes back to the last acknowledged byte when something was lost.
 //!
-//! In: packets, the retransmission timer, closing. Out: packets and wakes. The books of each end are in `end`, the application's calls in `calls`.
-//! The rule: the reader sees exactly the bytes written, in order, or an error. Never a gap, never a byte twice.
+//! In: packets, the retransmission timer, closing. Out: packets and wakes. The books of each end are in `end`, the
+//! application's calls in `calls`. The rule: the reader sees exactly the bytes written, in order, or an error. Never a
+//! gap, never a byte twice.
 
 use std::io;
 use std::time::{Duration, Instant};

@@ -1,7 +1,8 @@
 //! The wire: packets between machines, in the order of an event heap `(time, number)`.
 //!
-//! In: packets and timers of connections. Out: packets handed to [`State::receive`] after the latency of their link, or never.
-//! The rule: loss and cuts only ever lose packets, and connections repeat what was lost, so no byte is lost or overtakes another.
+//! In: packets and timers of connections. Out: packets handed to [`State::receive`] after the latency of their link, or
+//! never. The rule: loss and cuts only ever lose packets, and connections repeat what was lost, so no byte is lost or
+//! overtakes another.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};

@@ -1,7 +1,8 @@
 //! `tokio::sync::watch` without its dice.
 //!
-//! In: values. Out: the latest one, and a wake for all who wait. tokio spreads its waiters over eight lists at random, by a counter of the
-//! whole process, so the order of their wakes is no function of the seed. Here it is the order in which they came.
+//! In: values. Out: the latest one, and a wake for all who wait. tokio spreads its waiters over eight lists at random,
+//! by a counter of the whole process, so the order of their wakes is no function of the seed. Here it is the order in
+//! which they came.
 
 use std::fmt;
 use std::ops::Deref;

@@ -1,8 +1,10 @@
-//! A disk for one topic that does what real ones do: late, in any order that jobs permit, not at all, or only seemingly.
+//! A disk for one topic that does what real ones do: late, in any order that jobs permit, not at all, or only
+//! seemingly.
 //!
 //! A file is what a process sees of it and what is on the medium; between the two are writes that no fsync has covered.
 //! *Kill* keeps all that was written, and perhaps a part of what was being written. *Power off* keeps what was fsynced,
-//! and of the rest any part. A failed fsync drops the writes it was for: a later one that succeeds does not bring them back.
+//! and of the rest any part. A failed fsync drops the writes it was for: a later one that succeeds does not bring them
+//! back.
 
 use crate::random::Random;
 use crate::storage::names::FileName;
@@ -50,7 +52,8 @@ pub(super) struct Files {
     pub(super) done: u64,
     /// There is room for the journal only, until a segment is removed.
     pub(super) is_full: bool,
-    /// An fsync has failed, a write was cut in the middle of a file, some of what was not fsynced was lost and some was not, or a bit was flipped.
+    /// An fsync has failed, a write was cut in the middle of a file, some of what was not fsynced was lost and some was
+    /// not, or a bit was flipped.
     pub(super) may_be_damaged: bool,
 }
 
@@ -83,7 +86,8 @@ struct Running {
 pub(super) type Outcome = (u64, Result<Option<Loaded>, Failed>);
 
 impl Files {
-    /// The topic has at most one commit and one sync under way; reads, and the rest before a commit, go beside anything.
+    /// The topic has at most one commit and one sync under way; reads, and the rest before a commit, go beside
+    /// anything.
     pub(super) fn add(&mut self, jobs: impl IntoIterator<Item = Job>) {
         for job in jobs {
             let is_other = |other: &Running| other.job.lane != job.lane || other.job.ops.is_empty();

@@ -1,5 +1,5 @@
-//! Whatever happens to a topic and its disk: nothing is lost that was promised, nothing that was settled comes back, and
-//! when all is finished nothing is left.
+//! Whatever happens to a topic and its disk: nothing is lost that was promised, nothing that was settled comes back,
+//! and when all is finished nothing is left.
 
 use super::world::{CHANNELS, End, World};
 use crate::time::Duration;

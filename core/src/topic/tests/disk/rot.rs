@@ -13,8 +13,9 @@ use alloc::format;
 use proptest::prelude::*;
 
 impl World {
-    /// A bit of a file flips while nobody looks: what it hits is lost, and may be, if it is reported; the rest is not. In
-    /// room that no record uses it looks like a record that was lost, and numbers that a power cut has left out like more.
+    /// A bit of a file flips while nobody looks: what it hits is lost, and may be, if it is reported; the rest is not.
+    /// In room that no record uses it looks like a record that was lost, and numbers that a power cut has left out like
+    /// more.
     pub(super) fn rot(&mut self, file: FileName, bit: prop::sample::Index) {
         let content = self.files.content(file);
         let bit = bit.index(content.len() * 8);

@@ -1,8 +1,8 @@
 //! A topic on a disk that fails and crashes, and what everybody was told: the three states of a message.
 //!
-//! A message is *acknowledged*, *refused*, or unknown to have been either; for a channel it is finished when it was told
-//! so. After a crash everything must be there that was promised, nothing that was settled before may come back, and
-//! nothing is handed out earlier or with fewer attempts than is on the medium. Whoever breaks that, panics.
+//! A message is *acknowledged*, *refused*, or unknown to have been either; for a channel it is finished when it was
+//! told so. After a crash everything must be there that was promised, nothing that was settled before may come back,
+//! and nothing is handed out earlier or with fewer attempts than is on the medium. Whoever breaks that, panics.
 
 use super::super::bench::{Bench, Delivery, Seen};
 use super::super::sentences::{many, plain_consumer};
@@ -78,8 +78,8 @@ pub(super) struct World {
     pub(super) room_hit: bool,
     /// What was not fsynced may be there in part: nobody can tell what is missing, so something may come twice.
     pub(super) torn: bool,
-    /// A gap was found in a chunk, which only what was at risk leaves there. How many messages were in it is a guess, so
-    /// cursors may be off by some of those that are left.
+    /// A gap was found in a chunk, which only what was at risk leaves there. How many messages were in it is a guess,
+    /// so cursors may be off by some of those that are left.
     pub(super) gap: bool,
 }
 
