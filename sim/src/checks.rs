@@ -115,12 +115,13 @@ pub fn nothing_invented(entries: &Entries) {
     }
 }
 
-/// Each delivery of a message in a channel of one life of a node has a higher number of attempts than those before,
-/// unless the node has lost the journal that told which of two copies is the one.
+/// Each delivery of a message in a channel of one life of a node has a number of attempts of its own, unless the topic may
+/// have messages twice. That the numbers grow by one is for the model of core to see: here deliveries overtake each other,
+/// and some are lost on the way.
 ///
 /// # Panics
-/// If a number came twice, or was skipped by more than the deliveries that got lost on the way can explain.
-pub fn attempts_grow(entries: &Entries) {
+/// If a number came twice.
+pub fn attempts_differ(entries: &Entries) {
     let mut seen: BTreeMap<Copy<'_>, BTreeMap<u16, &Delivery>> = BTreeMap::new();
     for delivery in &entries.deliveries {
         assert!(delivery.attempts > 0, "the first delivery of {} is number 1", name(&delivery.body));

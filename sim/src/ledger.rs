@@ -104,7 +104,7 @@ pub struct Delivery {
     pub id: MessageId,
     /// Which delivery nsqd said it is.
     pub attempts: u16,
-    /// Whether nsqd may have it twice.
+    /// Whether nsqd may say that of another delivery, too: see `Nsqd::has_doubles`.
     pub may_be_double: bool,
     /// Its body.
     pub body: Bytes,

@@ -188,7 +188,7 @@ impl World {
         let entries = self.cluster.ledger.open();
         checks::nothing_invented(&entries);
         checks::at_least_once(&entries);
-        checks::attempts_grow(&entries);
+        checks::attempts_differ(&entries);
     }
 
     /// Heals everything and waits until all is delivered.

@@ -309,7 +309,7 @@ impl Topology {
         let entries = self.cluster.ledger.open();
         checks::nothing_invented(&entries);
         checks::at_least_once(&entries);
-        checks::attempts_grow(&entries);
+        checks::attempts_differ(&entries);
         let Consuming { max_in_flight, msg_timeout, .. } = self.plan.consumer;
         checks::credit_is_kept(&entries, |_| max_in_flight, msg_timeout);
     }
