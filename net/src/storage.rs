@@ -143,6 +143,18 @@ impl Storage {
         }
     }
 
+    /// Does an operation again and again until it succeeds, or what it is about is not there.
+    async fn insist(&self, who: &str, op: PortOp) {
+        while let Err(error) = self.disk.run(op.clone()).await {
+            if error.kind() == io::ErrorKind::NotFound {
+                break;
+            }
+            self.report(who, Err(&format!("the topic was deleted, failed to {op} - {error}; it is tried again")));
+            tokio::time::sleep(RETRY).await;
+        }
+        self.report(who, Ok(()));
+    }
+
     /// # Errors
     /// Something that is wrong.
     pub(crate) fn health(&self) -> Result<(), String> {
@@ -360,21 +372,21 @@ impl Place {
     }
 
     /// Removes the directory once no job is under way.
-    async fn remove(&self) {
+    async fn remove(&self, storage: &Storage) {
         let mut state = self.state.write().await;
         let deleted = format!("{}{DELETED}", self.path);
         let was = std::mem::replace(&mut *state, State::Removed);
         drop(state);
         let may_be_there = matches!(was, State::Begun | State::Made);
         if may_be_there {
-            insist(&*self.disk, PortOp::Rename(self.path.clone(), deleted.clone())).await;
-            insist(&*self.disk, PortOp::SyncDir(TOPICS.into())).await;
+            storage.insist(&self.path, PortOp::Rename(self.path.clone(), deleted.clone())).await;
+            storage.insist(&self.path, PortOp::SyncDir(TOPICS.into())).await;
         }
         // Only the task that removes it sets it.
         let _ = self.removed.set(());
         if may_be_there {
             // Nobody waits for that, but for the room that it makes.
-            insist(&*self.disk, PortOp::RemoveDir(deleted)).await;
+            storage.insist(&self.path, PortOp::RemoveDir(deleted)).await;
         }
     }
 }
@@ -392,23 +404,6 @@ const fn written(op: &Op) -> Option<FileName> {
     match op {
         Op::Create { file } | Op::Write { file, .. } | Op::Sync { file } => Some(*file),
         _ => None,
-    }
-}
-
-/// Does an operation again and again until it succeeds, or what it is about is not there. The same trouble is told
-/// once.
-async fn insist(disk: &dyn Disk, op: PortOp) {
-    let mut told = String::new();
-    while let Err(error) = disk.run(op.clone()).await {
-        if error.kind() == io::ErrorKind::NotFound {
-            return;
-        }
-        let reason = error.to_string();
-        if told != reason {
-            tracing::error!("DISK: failed to remove a deleted topic's files - {reason}; trying again to {op}");
-            told = reason;
-        }
-        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -445,7 +440,7 @@ async fn unless_it_panics<T>(work: impl Future<Output = T>) -> Option<T> {
 }
 
 /// Removes the directory of a deleted topic, whether somebody waits for that or not.
-pub(crate) fn start_to_remove(place: Arc<Place>) {
+pub(crate) fn start_to_remove(broker: Arc<Broker>, place: Arc<Place>) {
     // Most topics have nothing on disk.
     if let Ok(mut state) = place.state.try_write()
         && *state == State::Absent
@@ -454,5 +449,5 @@ pub(crate) fn start_to_remove(place: Arc<Place>) {
         let _ = place.removed.set(());
         return;
     }
-    tokio::spawn(async move { place.remove().await });
+    tokio::spawn(async move { place.remove(&broker.storage).await });
 }

@@ -182,8 +182,11 @@ impl SharedTopic {
         }
         effects.clear();
         self.report_health(inner, broker);
-        if inner.topic.is_gone() && !self.gone.swap(true, Ordering::AcqRel) {
-            storage::start_to_remove(Arc::clone(&self.place));
+        if inner.topic.is_gone()
+            && !self.gone.swap(true, Ordering::AcqRel)
+            && let Some(broker) = broker.me()
+        {
+            storage::start_to_remove(broker, Arc::clone(&self.place));
         }
         if let Some(deadline) = inner.topic.deadline()
             && inner.alarm.is_none_or(|alarm| deadline < alarm.at)

@@ -597,6 +597,9 @@ async fn files_of_a_deleted_topic_that_could_not_be_removed_are_removed_later() 
     let nsqd = durable(stored(3).await, fails).await;
     let deleted = nsqd.server.broker().administer(&TopicName::new("t").unwrap(), Admin::DeleteTopic).await;
     assert_eq!(deleted, Some(Ok(())), "nobody waits for that");
+    let broker = nsqd.server.broker();
+    until("that to be told", || broker.health().is_err_and(|why| why.contains("failed to remove topics/t."))).await;
     until("the files to go", || directories(&nsqd.dir) == ["u.0000000000000002"]).await;
+    until("all to be well", || broker.health().is_ok()).await;
     nsqd.stop().await;
 }

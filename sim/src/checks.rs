@@ -115,9 +115,9 @@ pub fn nothing_invented(entries: &Entries) {
     }
 }
 
-/// Each delivery of a message in a channel of one life of a node has a number of attempts of its own, unless the topic may
-/// have messages twice. That the numbers grow by one is for the model of core to see: here deliveries overtake each other,
-/// and some are lost on the way.
+/// Each delivery of a message in a channel of one life of a node has a number of attempts of its own, unless the topic
+/// may have messages twice. That the numbers grow by one is for the model of core to see: here deliveries overtake each
+/// other, and some are lost on the way.
 ///
 /// # Panics
 /// If a number came twice.

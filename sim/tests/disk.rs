@@ -244,7 +244,7 @@ fn take_room(world: &World, room: u64) {
 
 #[test]
 fn operations_fail_now_and_then() {
-    sweep("operations_fail_now_and_then", 0..60, async |sim: Sim| {
+    sweep("operations_fail_now_and_then", 0..250, async |sim: Sim| {
         sim.require(&["failed_operations", "failed_and_done", "slow_fsyncs", "kills", "power_offs", "topics_deleted"]);
         sim.require(&["dropped_names"]);
         sim.require(&["refused_by_the_disk", "crashes_in_a_carry", IN_A_ROLL, IN_A_CHECKPOINT, IN_A_REMOVAL]);
@@ -312,7 +312,7 @@ fn channels_that_are_created_again_stay() {
 #[test]
 fn starts_meet_failures() {
     // Most failures are in nobody's way.
-    sweep("starts_meet_failures", 0..100, async |sim: Sim| {
+    sweep("starts_meet_failures", 0..120, async |sim: Sim| {
         sim.require(&["refused_starts", "topics_left_alone", "failed_and_done", "dropped_pages", "slow_fsyncs"]);
         sim.require(&["kills_while_starting", "power_offs_while_starting", "full_disks", "messages_found"]);
         let world = World::start(sim.clone(), |plan, random| {
