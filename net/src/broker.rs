@@ -104,18 +104,14 @@ impl Broker {
             let (disk, place) = storage.open(&name, found.as_ref().map(|(incarnation, _)| *incarnation));
             let (options, budget) = (Arc::clone(&options), budget.clone());
             let listed = node.directory().topics().get(&name);
-            let topic = match found {
+            let mut topic = Topic::on_disk(name.clone(), options, budget, env.seed, disk);
+            match found {
                 Some((_, recovered)) => {
-                    let topic = Topic::recover(name.clone(), options, budget, env.seed, disk, recovered, listed, now);
+                    topic.recover(recovered, listed, now);
                     node.found(name.clone(), topic.entry());
-                    topic
                 }
-                None => {
-                    let mut topic = Topic::on_disk(name.clone(), options, budget, env.seed, disk);
-                    listed.into_iter().for_each(|listed| topic.restore(listed));
-                    topic
-                }
-            };
+                None => listed.into_iter().for_each(|listed| topic.restore(listed)),
+            }
             restored.insert(name, SharedTopic::new(topic, place));
         }
         Arc::new_cyclic(|me| Self {

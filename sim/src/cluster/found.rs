@@ -38,8 +38,8 @@ impl Nsqd {
             }
             let (options, budget) = (Arc::new(self.config.options.clone()), Budget::new(usize::MAX));
             let disk = Disk { incarnation, durable: self.config.durable, crc };
-            let (entry, recovered) = (listed.get(&name), recovery.finish());
-            let mut topic = Topic::recover(name.clone(), options, budget, 0, disk, recovered, entry, now);
+            let mut topic = Topic::on_disk(name.clone(), options, budget, 0, disk);
+            topic.recover(recovery.finish(), listed.get(&name), now);
             topic.load_all(|segment, at, length, first_seq| {
                 Loaded::new(read(FileName::Segment(segment), at, length), Some(first_seq), crc)
             });

@@ -2,12 +2,12 @@
 
 use super::super::channel::Recalled;
 use super::super::disk::Disk;
-use super::super::log::{Chunk, Loc, Log};
+use super::super::log::{Chunk, Cursor, Loc, Log};
 use super::super::{Channel, Topic};
 use super::{Segment, Store};
 use crate::budget::Budget;
 use crate::directory::Entry;
-use crate::name::{ChannelName, TopicName};
+use crate::name::ChannelName;
 use crate::options::Options;
 use crate::storage::journal::{Incarnation, Place, Position, Safe};
 use crate::storage::names::FileName;
@@ -20,79 +20,47 @@ use alloc::vec::Vec;
 use core::cmp::Ordering;
 
 impl Topic {
-    /// A topic whose directory was read. Its channels are those of its journal, and those that `nsqd.dat` lists and the
-    /// journal has neither heard of nor seen go: they get all that is there. What is paused is what `nsqd.dat` lists
-    /// so, for that is where an answer to a pause comes from.
-    #[allow(clippy::too_many_arguments, reason = "the parts of a topic")]
-    pub fn recover(
-        name: TopicName,
-        options: Arc<Options>,
-        budget: Budget,
-        seed: u64,
-        disk: Disk,
-        recovered: Recovered,
-        listed: Option<&Entry>,
-        now: Now,
-    ) -> Self {
-        let mut topic = Self::on_disk(name, options, budget, seed, disk);
-        topic.has_gaps = recovered.has_gaps();
-        let Recovered { numbers, paused, fan, chunks, channels, deferred, segments, .. } = recovered;
-        let Recovered { last_journal, journal, gone, obsolete, carried, .. } = recovered;
-        topic.ids.start_above(numbers.id);
-        topic.next_incarnation = numbers.incarnation.0;
-        topic.paused = paused;
-        topic.has_doubles = !carried.is_empty();
-        topic.log = Log::starting_at(topic.budget.clone(), numbers.chunk, numbers.seq);
-        let mut held_back: BTreeMap<u64, u32> = BTreeMap::new();
-        for (place, _) in &deferred {
-            *held_back.entry(place.chunk).or_default() += 1;
-        }
-        let mut store = Store::new(disk, topic.options.clone(), topic.log.end());
-        store.segments.extend(segments.into_iter().map(|(number, found)| (number, Segment::found(found))));
-        for (number, (segment, region)) in chunks {
-            let passed = match number.cmp(&fan.place.chunk) {
-                Ordering::Less => None,
-                Ordering::Equal => Some(fan.passed),
-                Ordering::Greater => Some(0),
-            };
-            let deferred = held_back.remove(&number).unwrap_or(0);
-            topic.log.restore(Chunk::on_disk(segment, &region), passed, deferred);
-            store.segments.entry(segment).or_default().chunks += 1;
-        }
-        store.next_segment = numbers.segment.max(1);
-        store.first_gone = gone.values().min().copied();
-        store.journal.last = last_journal;
-        store.journal.obsolete.extend(journal.map(FileName::Journal));
-        store.journal.obsolete.extend(obsolete);
-        topic.store = Some(Box::new(store));
-        topic.fan = topic.cursor(fan);
-        topic.backlog = topic.log.counts().map(|(_, _, held_back, _)| u64::from(held_back)).sum();
-        for (place, due) in deferred {
-            let loc = Loc::of(place);
-            topic.backlog_deferred.push_back((loc, instant(due, now)));
-        }
+    /// Makes a new topic what its directory tells. Its channels are those of its journal, and those that `nsqd.dat`
+    /// lists and the journal has neither heard of nor seen go: they get all that is there. What is paused is what
+    /// `nsqd.dat` lists so, for that is where an answer to a pause comes from.
+    ///
+    /// # Panics
+    /// If it was not made for a disk.
+    pub fn recover(&mut self, recovered: Recovered, listed: Option<&Entry>, now: Now) {
+        let disk = self.disk.expect("it is on a disk");
+        self.ids.start_above(recovered.numbers.id);
+        self.next_incarnation = recovered.numbers.incarnation.0;
+        self.paused = recovered.paused;
+        self.has_gaps = recovered.has_gaps();
+        self.has_doubles = !recovered.carried.is_empty();
+        self.log = Log::found(self.budget.clone(), &recovered);
+        self.store = Some(Box::new(Store::found(disk, self.options.clone(), self.log.end(), &recovered)));
+        let Recovered { fan, channels, deferred, gone, carried, .. } = recovered;
+        self.fan = self.cursor(fan);
+        self.backlog = self.log.counts().map(|(_, _, held_back, _)| u64::from(held_back)).sum();
+        self.backlog_deferred = deferred.into_iter().map(|(place, due)| (Loc::of(place), instant(due, now))).collect();
         for (incarnation, channel) in channels {
-            topic.recall(incarnation, channel, &carried, now);
+            self.recall(incarnation, channel, &carried, now);
         }
         if let Some(listed) = listed {
-            topic.take_listed(listed, &gone, &carried);
+            self.take_listed(listed, &gone, &carried);
         }
-        topic.counters.restored = topic.depth();
-        topic.log.free_all_unneeded();
-        if let Some(store) = &mut topic.store {
-            store.synced = topic.log.end();
-            store.account(topic.log.take_freed());
+        self.counters.restored = self.depth();
+        self.log.free_all_unneeded();
+        if let Some(store) = &mut self.store {
+            // The end of the log may have gone.
+            store.synced = self.log.end();
+            store.account(self.log.take_freed());
             store.find_unneeded();
         }
-        if !topic.paused && !topic.channels.is_empty() {
-            topic.admit_all();
+        if !self.paused && !self.channels.is_empty() {
+            self.admit_all();
         }
         // It begins with a tick, which gives out what can be given out and writes the first checkpoint.
-        topic.wake = Some(now.instant);
-        topic
+        self.wake = Some(now.instant);
     }
 
-    fn cursor(&self, position: Position) -> super::super::log::Cursor {
+    fn cursor(&self, position: Position) -> Cursor {
         let Position { place, passed } = position;
         self.log.cursor_at(place.chunk, place.offset, passed)
     }
@@ -159,6 +127,44 @@ impl Topic {
             recalled.out.push((Loc::of(place), 1, None));
         }
         self.add(Channel::recalled(name, paused, incarnation, recalled));
+    }
+}
+
+impl Log {
+    /// The chunks that a start has found, all of them on disk.
+    fn found(budget: Budget, recovered: &Recovered) -> Self {
+        let Recovered { numbers, fan, chunks, deferred, .. } = recovered;
+        let mut held_back: BTreeMap<u64, u32> = BTreeMap::new();
+        for (place, _) in deferred {
+            *held_back.entry(place.chunk).or_default() += 1;
+        }
+        let mut log = Self::starting_at(budget, numbers.chunk, numbers.seq);
+        for (&number, (segment, region)) in chunks {
+            let passed = match number.cmp(&fan.place.chunk) {
+                Ordering::Less => None,
+                Ordering::Equal => Some(fan.passed),
+                Ordering::Greater => Some(0),
+            };
+            log.restore(Chunk::on_disk(*segment, region), passed, held_back.remove(&number).unwrap_or(0));
+        }
+        log
+    }
+}
+
+impl Store {
+    /// The files that a start has found.
+    fn found(disk: Disk, options: Arc<Options>, synced: Cursor, recovered: &Recovered) -> Self {
+        let mut store = Self::new(disk, options, synced);
+        store.segments.extend(recovered.segments.iter().map(|(&number, &found)| (number, Segment::found(found))));
+        for &(segment, _) in recovered.chunks.values() {
+            store.segments.entry(segment).or_default().chunks += 1;
+        }
+        store.next_segment = recovered.numbers.segment.max(1);
+        store.first_gone = recovered.gone.values().min().copied();
+        store.journal.last = recovered.last_journal;
+        store.journal.obsolete.extend(recovered.journal.map(FileName::Journal));
+        store.journal.obsolete.extend(&recovered.obsolete);
+        store
     }
 }
 

@@ -23,7 +23,8 @@ fn live(files: &Files) -> usize {
     let disk = crate::topic::disk::Disk { incarnation: TOPIC, ..disk(true) };
     let now = *Bench::new("other", Options::default(), 1 << 20, 1).clock();
     let options = Arc::new(Options::default());
-    let topic = Topic::recover(name, options, budget.clone(), 1, disk, recover(files), None, now);
+    let mut topic = Topic::on_disk(name, options, budget.clone(), 1, disk);
+    topic.recover(recover(files), None, now);
     topic.check();
     let mut bench = Bench::of(topic, budget);
     let (conn, slot) = (bench.connect(), bench.slot());

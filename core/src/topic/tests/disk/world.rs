@@ -544,10 +544,10 @@ impl World {
     }
 
     fn recover(&mut self, recovered: Recovered, listed: Option<&Entry>, budget: &Budget) -> Topic {
-        let name = TopicName::new("topic").expect("a name");
-        let (options, clock) = (Arc::new(self.options.clone()), *self.bench.clock());
-        let disk = disk(self.durable);
-        Topic::recover(name, options, budget.clone(), self.random.next(), disk, recovered, listed, clock)
+        let (name, options) = (TopicName::new("topic").expect("a name"), Arc::new(self.options.clone()));
+        let mut topic = Topic::on_disk(name, options, budget.clone(), self.random.next(), disk(self.durable));
+        topic.recover(recovered, listed, *self.bench.clock());
+        topic
     }
 
     /// Everything is there that must be, and with what is known of it.
