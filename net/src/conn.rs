@@ -31,6 +31,8 @@ use tokio::time::Sleep;
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 const READ_GROWTH: usize = 8;
+/// So many commands are worth a read of their own: those behind them need not wait for more to come with them.
+const READ_COMMANDS: usize = 32;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
@@ -279,17 +281,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         let room = self.input.capacity() - self.input.len();
         let read = pin!(self.stream.read_buf(&mut self.input));
         let Poll::Ready(bytes) = read.poll(cx)? else { return Ok(false) };
-        self.read = match bytes {
-            _ if bytes == room => READ_MAX.min(self.read * READ_GROWTH),
-            ..=READ_MIN => READ_MIN,
-            _ => self.read,
-        };
         if bytes == 0 {
             self.eof = true;
             self.session.eof(self.broker.now());
         } else {
             self.session.read(self.broker.now(), &mut self.input, &mut self.commands);
         }
+        self.read = match bytes {
+            _ if bytes == room => READ_MAX.min(self.read * READ_GROWTH),
+            _ if bytes <= READ_MIN || self.commands.len() >= READ_COMMANDS => READ_MIN,
+            _ => self.read,
+        };
         Ok(true)
     }
 
