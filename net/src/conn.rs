@@ -32,7 +32,7 @@ const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 const READ_GROWTH: usize = 8;
 /// So many commands are worth a read of their own: those behind them need not wait for more to come with them.
-const READ_COMMANDS: usize = 32;
+const READ_COMMANDS: usize = 16;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
