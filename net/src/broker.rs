@@ -40,7 +40,7 @@ pub struct Broker {
     pub(crate) exiting: Notify,
     pub(crate) lookups: Lookups,
     pub(crate) storage: Storage,
-    /// For the tasks of disk jobs.
+    /// For the tasks of disk jobs, and of removals.
     me: Weak<Self>,
     options: Arc<Options>,
     budget: Budget,
@@ -110,7 +110,11 @@ impl Broker {
                     topic.recover(recovered, listed, now);
                     node.found(name.clone(), topic.entry());
                 }
-                None => listed.into_iter().for_each(|listed| topic.restore(listed)),
+                None => {
+                    if let Some(listed) = listed {
+                        topic.restore(listed);
+                    }
+                }
             }
             restored.insert(name, SharedTopic::new(topic, place));
         }

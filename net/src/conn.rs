@@ -26,7 +26,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-/// Bytes that one read takes at most: from a peer that sends little, from one that always has more, and how many times
+/// Bytes that one read has room for at least: from a peer that sends little, from one that always has more, and how many times
 /// more than a read that has filled its buffer the next one takes.
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
@@ -105,7 +105,7 @@ struct Conn<S> {
     deaf: bool,
     /// It has taken nothing for too long.
     given_up: bool,
-    /// Bytes that the next read takes at most.
+    /// Bytes that the next read has room for at least.
     read: usize,
     /// When the timer fires, and since when the peer takes nothing.
     armed: Option<Instant>,

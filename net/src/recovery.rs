@@ -189,6 +189,34 @@ async fn set_aside(disk: &dyn Disk, directory: &str, name: &str) -> io::Result<(
     }
 }
 
+/// The same for files of a topic, whose new names are safe then: the next journal will not tell of them, and with their
+/// old names they would be files that nobody needs.
+async fn set_files_aside(disk: &dyn Disk, directory: &str, files: &[FileName]) -> Result<(), Unread> {
+    for tries in 1.. {
+        for file in files {
+            if set_aside(disk, directory, &file.name()).await.is_err() {
+                return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())).into());
+            }
+        }
+        if files.is_empty() {
+            break;
+        }
+        let Err(error) = disk.run(Op::SyncDir(directory.into())).await else { break };
+        // What an fsync that failed has dropped comes with no other one: the names have to change once more, now or at a
+        // later start.
+        for file in files {
+            let name = format!("{directory}/{}", file.name());
+            let _ = patiently(disk, Op::Rename(format!("{name}{UNREADABLE}"), name)).await;
+        }
+        if tries == TRIES {
+            let why = format!("files cannot be set aside, failed to fsync their new names - {error}");
+            return Err(Unread { why, keeps_its_name: true });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(())
+}
+
 /// Fsyncs what was found there; whether all of it is safe.
 async fn make_safe(disk: &dyn Disk, syncs: Vec<Op>, directory: &str) -> bool {
     let mut is_safe = true;
@@ -256,18 +284,7 @@ async fn recover(disk: &dyn Disk, topic: &TopicName, incarnation: u64, is_durabl
     if let Some(problem) = recovered.other_version() {
         return Err(Unread { why: format!("{problem}: start the nsqd that wrote it"), keeps_its_name: true });
     }
-    for file in &recovered.unreadable {
-        if set_aside(disk, &directory, &file.name()).await.is_err() {
-            return Err(io::Error::other(format!("{} can be neither read nor set aside", file.name())).into());
-        }
-    }
-    if !recovered.unreadable.is_empty()
-        && let Err(error) = patiently(disk, Op::SyncDir(directory.clone())).await
-    {
-        // The next journal will not tell of them: with their old names they would be files that nobody needs.
-        let why = format!("files were set aside, and their new names cannot be made safe - {error}");
-        return Err(Unread { why, keeps_its_name: true });
-    }
+    set_files_aside(disk, &directory, &recovered.unreadable).await?;
     for (file, part) in recovered.unsafe_parts() {
         if let Err(error) = write_again(disk, path(file), part).await {
             refuse_if(is_durable, &file.name(), &error)?;

@@ -54,7 +54,8 @@ pub(crate) struct Storage {
     durable: Durable,
     last_incarnation: AtomicU64,
     names_are_safe: bool,
-    unusable: BTreeSet<TopicName>,
+    /// See [`Stored::unusable`]; by who reports what the topic has met.
+    unusable: BTreeMap<String, String>,
     /// What is wrong, by who has met it.
     troubles: Mutex<BTreeMap<String, String>>,
     ending: Mutex<Ending>,
@@ -71,14 +72,16 @@ struct Ending {
 
 impl Storage {
     pub(crate) fn new(disk: Arc<dyn Disk>, durable: Durable, stored: &Stored) -> Self {
+        let unusable: BTreeMap<_, _> =
+            stored.unusable.iter().map(|(topic, why)| (in_topic(topic), why.clone())).collect();
         Self {
             reserve: Arc::new(Reserve::new(Arc::clone(&disk))),
             disk,
             durable,
             last_incarnation: AtomicU64::new(stored.last_incarnation),
             names_are_safe: stored.names_are_safe,
-            unusable: stored.unusable.keys().cloned().collect(),
-            troubles: Mutex::new(stored.unusable.iter().map(|(topic, why)| (in_topic(topic), why.clone())).collect()),
+            troubles: Mutex::new(unusable.clone()),
+            unusable,
             ending: Mutex::default(),
             said: Notify::new(),
         }
@@ -95,7 +98,7 @@ impl Storage {
         let state = match found {
             Some(_) if self.names_are_safe => State::Made,
             Some(_) => State::Begun,
-            None if self.unusable.contains(topic) => State::Unusable,
+            None if self.unusable.contains_key(&in_topic(topic)) => State::Unusable,
             None => State::Absent,
         };
         let state = RwLock::new(state);
@@ -135,24 +138,13 @@ impl Storage {
                     tracing::error!("DISK: {who}: {reason}");
                 }
             }
-            Ok(()) => {
-                if troubles.remove(who).is_some() {
-                    tracing::info!("DISK: {who}: works again");
-                }
-            }
+            Ok(()) => match self.unusable.get(who) {
+                // Whatever becomes of the topic: its directory stays until a later start.
+                Some(reason) => drop(troubles.insert(who.to_owned(), reason.clone())),
+                None if troubles.remove(who).is_some() => tracing::info!("DISK: {who}: works again"),
+                None => {}
+            },
         }
-    }
-
-    /// Does an operation again and again until it succeeds, or what it is about is not there.
-    async fn insist(&self, who: &str, op: PortOp) {
-        while let Err(error) = self.disk.run(op.clone()).await {
-            if error.kind() == io::ErrorKind::NotFound {
-                break;
-            }
-            self.report(who, Err(&format!("the topic was deleted, failed to {op} - {error}; it is tried again")));
-            tokio::time::sleep(RETRY).await;
-        }
-        self.report(who, Ok(()));
     }
 
     /// # Errors
@@ -379,15 +371,28 @@ impl Place {
         drop(state);
         let may_be_there = matches!(was, State::Begun | State::Made);
         if may_be_there {
-            storage.insist(&self.path, PortOp::Rename(self.path.clone(), deleted.clone())).await;
-            storage.insist(&self.path, PortOp::SyncDir(TOPICS.into())).await;
+            self.insist(storage, PortOp::Rename(self.path.clone(), deleted.clone())).await;
+            self.insist(storage, PortOp::SyncDir(TOPICS.into())).await;
         }
         // Only the task that removes it sets it.
         let _ = self.removed.set(());
         if may_be_there {
             // Nobody waits for that, but for the room that it makes.
-            storage.insist(&self.path, PortOp::RemoveDir(deleted)).await;
+            self.insist(storage, PortOp::RemoveDir(deleted)).await;
         }
+    }
+
+    /// Does a part of the removal again and again until it succeeds, or what it is about is not there.
+    async fn insist(&self, storage: &Storage, op: PortOp) {
+        while let Err(error) = self.disk.run(op.clone()).await {
+            if error.kind() == io::ErrorKind::NotFound {
+                break;
+            }
+            let reason = format!("the topic was deleted, failed to {op} - {error}; it is tried again");
+            storage.report(&self.path, Err(&reason));
+            tokio::time::sleep(RETRY).await;
+        }
+        storage.report(&self.path, Ok(()));
     }
 }
 

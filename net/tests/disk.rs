@@ -162,6 +162,9 @@ async fn what_nobody_may_read_keeps_its_name_until_somebody_may() {
         let health = nsqd.server.broker().health().unwrap_err();
         assert!(health.starts_with("TOPIC(t): ") && health.contains("permission denied"), "{health}");
         assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no start would find it");
+        let topic = TopicName::new("t").unwrap();
+        assert_eq!(nsqd.server.broker().administer(&topic, Admin::DeleteTopic).await, Some(Ok(())));
+        assert_eq!(nsqd.server.broker().health().unwrap_err(), health, "the directory is there until a later start");
         assert_eq!((depth(&nsqd, "u"), publish(&nsqd, "u", b"new").await), (Some(kept), Published::Accepted));
         assert_eq!(nsqd.server.stop().await, Lost::default(), "what was refused is nobody's loss");
         assert_eq!(directories(&nsqd.dir), before);
@@ -220,6 +223,32 @@ async fn a_file_that_cannot_be_read_is_set_aside_and_not_missed_by_later_starts(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_what_is_set_aside_change_once_more_after_an_fsync_that_failed() {
+    let dir = stored(3).await;
+    let segment = "topics/t.0000000000000001/00000001.log";
+    let done = Arc::new(Mutex::new(Vec::new()));
+    let fails = {
+        let done = Arc::clone(&done);
+        move |op: &Op| {
+            let mut done = done.lock().unwrap();
+            match op {
+                Op::Rename(from, _) if from.starts_with(segment) => done.push("rename"),
+                Op::SyncDir(name) if is_of_t(name) && !done.is_empty() => done.push("fsync"),
+                _ => {}
+            }
+            let fails = matches!(op, Op::Read(name, ..) if name == segment)
+                || matches!(op, Op::SyncDir(_)) && *done == ["rename", "fsync"];
+            fails.then_some(io::ErrorKind::Other)
+        }
+    };
+    let nsqd = durable(dir, fails).await;
+    assert_eq!(publish(&nsqd, "t", b"new").await, Published::Accepted);
+    assert_eq!(done.lock().unwrap()[..5], ["rename", "fsync", "rename", "rename", "fsync"]);
+    assert!(nsqd.dir.path().join(format!("{segment}.unreadable")).exists());
+    nsqd.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_is_not_used_while_what_was_set_aside_may_get_its_old_name_back() {
     let dir = stored(3).await;
     let segment = "topics/t.0000000000000001/00000001.log";
@@ -234,13 +263,11 @@ async fn a_topic_is_not_used_while_what_was_set_aside_may_get_its_old_name_back(
         fails.then_some(io::ErrorKind::Other)
     };
     let nsqd = durable(dir, fails).await;
-    assert!(nsqd.server.broker().health().unwrap_err().contains("files were set aside"));
+    assert!(nsqd.server.broker().health().unwrap_err().contains("files cannot be set aside"));
     assert!(matches!(publish(&nsqd, "t", b"new").await, Published::Refused(_)), "no journal may forget the file");
     assert_eq!(nsqd.server.stop().await, Lost::default());
-    let dir = nsqd.dir;
-    std::fs::rename(dir.path().join(format!("{segment}.unreadable")), dir.path().join(segment)).unwrap();
-    let nsqd = durable(dir, |_| None).await;
-    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)), "as after a power cut");
+    let nsqd = durable(nsqd.dir, |_| None).await;
+    assert_eq!((depth(&nsqd, "t"), depth(&nsqd, "u")), (Some(3), Some(3)), "it has its name again");
     nsqd.stop().await;
 }
 
