@@ -26,8 +26,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::time::Sleep;
 
-/// Bytes that one read has room for at least: from a peer that sends little, from one that always has more, and how many times
-/// more than a read that has filled its buffer the next one takes.
+/// Bytes that one read has room for at least: from a peer that sends little, from one that always has more, and how
+/// many times more than a read that has filled its buffer the next one takes.
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 const READ_GROWTH: usize = 8;

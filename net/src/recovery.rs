@@ -202,8 +202,8 @@ async fn set_files_aside(disk: &dyn Disk, directory: &str, files: &[FileName]) -
             break;
         }
         let Err(error) = disk.run(Op::SyncDir(directory.into())).await else { break };
-        // What an fsync that failed has dropped comes with no other one: the names have to change once more, now or at a
-        // later start.
+        // What an fsync that failed has dropped comes with no other one: the names have to change once more, now or at
+        // a later start.
         for file in files {
             let name = format!("{directory}/{}", file.name());
             let _ = patiently(disk, Op::Rename(format!("{name}{UNREADABLE}"), name)).await;
