@@ -31,8 +31,9 @@ use tokio::time::Sleep;
 const READ_MIN: usize = 4 * 1024;
 const READ_MAX: usize = 256 * 1024;
 const READ_GROWTH: usize = 8;
-/// So many commands are worth a read of their own: those behind them need not wait for more to come with them.
+/// So many commands in a small read are worth one of their own: those behind them need not wait for more to come.
 const READ_COMMANDS: usize = 16;
+const READ_SMALL: usize = READ_MIN * READ_GROWTH;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
@@ -289,7 +290,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         }
         self.read = match bytes {
             _ if bytes == room => READ_MAX.min(self.read * READ_GROWTH),
-            _ if bytes <= READ_MIN || self.commands.len() >= READ_COMMANDS => READ_MIN,
+            ..=READ_MIN => READ_MIN,
+            ..=READ_SMALL if self.commands.len() >= READ_COMMANDS => READ_MIN,
             _ => self.read,
         };
         Ok(true)
