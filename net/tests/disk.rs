@@ -4,7 +4,7 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use common::moody::{depth, durable, publish};
+use common::moody::{depth, durable, publish, while_on};
 use common::{Nsqd, soon, until, wall};
 use nsq_core::name::TopicName;
 use nsq_core::options::Options;
@@ -349,13 +349,8 @@ async fn what_fails_once_while_it_starts_is_tried_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_topic_whose_directory_was_made_by_halves_does_not_come_back() {
     let failing = Arc::new(AtomicBool::new(true));
-    let fails = {
-        let failing = Arc::clone(&failing);
-        move |op: &Op| {
-            let fails = matches!(op, Op::SyncDir(name) if name == "topics") && failing.load(Ordering::SeqCst);
-            fails.then_some(io::ErrorKind::Other)
-        }
-    };
+    let is_sync = |op: &Op| matches!(op, Op::SyncDir(name) if name == "topics");
+    let fails = while_on(&failing, io::ErrorKind::Other, is_sync);
     let nsqd = durable(TempDir::new().unwrap(), fails).await;
     assert!(matches!(publish(&nsqd, "t", b"m").await, Published::Refused(_)));
     failing.store(false, Ordering::SeqCst);

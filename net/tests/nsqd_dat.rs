@@ -3,7 +3,7 @@
 #[allow(dead_code, reason = "each test uses a part of it")]
 mod common;
 
-use common::moody::{depth, durable, publish};
+use common::moody::{depth, durable, publish, while_on};
 use common::{Nsqd, soon, until};
 use nsq_core::name::{ChannelName, TopicName};
 use nsq_core::topic::io::Admin;
@@ -32,13 +32,7 @@ async fn each_nsqd_dat_that_cannot_be_understood_is_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_save_that_fails_at_the_start_is_tried_again() {
     let failing = Arc::new(AtomicBool::new(true));
-    let fails = {
-        let failing = Arc::clone(&failing);
-        move |op: &Op| {
-            let fails = matches!(op, Op::Write(..)) && failing.load(Ordering::SeqCst);
-            fails.then_some(io::ErrorKind::StorageFull)
-        }
-    };
+    let fails = while_on(&failing, io::ErrorKind::StorageFull, |op| matches!(op, Op::Write(..)));
     let nsqd = durable(TempDir::new().unwrap(), fails).await;
     let broker = Arc::clone(nsqd.server.broker());
     assert!(broker.health().unwrap_err().starts_with("nsqd.dat: "), "it has started nevertheless");
@@ -86,15 +80,9 @@ async fn a_save_on_a_full_disk_and_many_topics_that_write_do_not_wait_for_each_o
 async fn a_channel_that_was_deleted_stays_so_whatever_nsqd_dat_says_of_one_of_a_former_topic() {
     for starts_anew in [false, true] {
         let failing = Arc::new(AtomicBool::new(false));
-        let fails = |failing: &Arc<AtomicBool>| {
-            let failing = Arc::clone(failing);
-            move |op: &Op| {
-                let fails =
-                    matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp") && failing.load(Ordering::SeqCst);
-                fails.then_some(io::ErrorKind::Other)
-            }
-        };
-        let mut nsqd = durable(TempDir::new().unwrap(), fails(&failing)).await;
+        let is_save = |op: &Op| matches!(op, Op::Write(name, ..) if name == "nsqd.dat.tmp");
+        let fails = || while_on(&failing, io::ErrorKind::Other, is_save);
+        let mut nsqd = durable(TempDir::new().unwrap(), fails()).await;
         let (topic, channel) = (TopicName::new("t").unwrap(), ChannelName::new("c").unwrap());
         let (create, delete) = (Admin::CreateChannel(channel.clone()), Admin::DeleteChannel(channel.clone()));
         soon("an answer", nsqd.server.broker().create_topic(&topic)).await.unwrap();
@@ -103,7 +91,7 @@ async fn a_channel_that_was_deleted_stays_so_whatever_nsqd_dat_says_of_one_of_a_
         if starts_anew {
             // The journal of the next process does not tell of the channel that is gone, but `nsqd.dat` stays as it
             // was.
-            nsqd = durable(nsqd.stop_in_order().await.1, fails(&failing)).await;
+            nsqd = durable(nsqd.stop_in_order().await.1, fails()).await;
         }
         act(&nsqd, &topic, &[&Admin::DeleteTopic]).await;
         assert_eq!(publish(&nsqd, "t", b"m").await, Published::Accepted);

@@ -6,6 +6,7 @@ use nsq_net::client::plain::{Producer, Published};
 use nsq_net::disk::{Directory, Disk, Op, Running, Task};
 use nsq_net::env::Env;
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -39,6 +40,16 @@ impl Disk for Moody {
     fn host(&self, lane: Lane, task: Task) {
         self.directory.host(lane, task);
     }
+}
+
+/// What fails as long as the switch is on.
+pub(crate) fn while_on(
+    switch: &Arc<AtomicBool>,
+    kind: io::ErrorKind,
+    concerns: impl Fn(&Op) -> bool + Send + 'static,
+) -> impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static {
+    let switch = Arc::clone(switch);
+    move |op| (switch.load(Ordering::SeqCst) && concerns(op)).then_some(kind)
 }
 
 pub(crate) async fn durable(dir: TempDir, fails: impl FnMut(&Op) -> Option<io::ErrorKind> + Send + 'static) -> Nsqd {
