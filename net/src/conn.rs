@@ -41,7 +41,7 @@ const CONSUMER_REPLIES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of bodies that a connection may have published and not been answered for before it is not read.
 const OWED_MAX: usize = 4 * 1024 * 1024;
 /// Turns before other tasks get a chance.
-const TURNS: usize = 4;
+const TURNS: usize = 16;
 /// Capacity that an idle connection may keep in each of its buffers.
 const IDLE_BUFFER: usize = 4 * 1024;
 const IDLE_COMMANDS: usize = 16;

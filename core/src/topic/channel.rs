@@ -350,14 +350,13 @@ impl Channel {
     pub(super) fn expire(&mut self, turn: &mut Turn<'_>) {
         let now = turn.now.instant;
         for consumer in self.consumers.keys() {
-            while let Some((key, flight)) = self.consumers.find(consumer).and_then(|it| self.flights.first(&it.flights))
-            {
+            while let Some(flight) = self.consumers.find(consumer).and_then(|it| self.flights.first(&it.flights)) {
                 if flight.deadline > now || *turn.budget < 0 {
                     turn.wake_at(flight.deadline);
                     break;
                 }
+                let Ok(flight) = self.land(consumer, flight.id) else { break };
                 *turn.budget -= STEP;
-                let flight = self.take_flight(key);
                 if let Some(ledger) = &mut self.ledger {
                     ledger.lands(&flight, None, turn.log);
                 }
@@ -666,18 +665,8 @@ impl Channel {
     /// Takes a message back from the consumer that must be holding it.
     #[inline]
     fn land(&mut self, consumer: u32, id: MessageId) -> Result<Flight, Refusal> {
-        let (key, flight) = self.flights.find(id).ok_or(Refusal::NotInFlight)?;
-        if flight.consumer != consumer {
-            return Err(Refusal::NotOwner);
-        }
-        Ok(self.take_flight(key))
-    }
-
-    #[inline]
-    fn take_flight(&mut self, key: u32) -> Flight {
-        let owner = self.flights.owner(key);
-        let flight = self.flights.end(&mut self.consumers.get_mut(owner).flights, key);
-        self.consumers.landed(owner);
-        flight
+        let flight = self.flights.land(&mut self.consumers.get_mut(consumer).flights, consumer, id)?;
+        self.consumers.landed(consumer);
+        Ok(flight)
     }
 }

@@ -4,6 +4,7 @@
 //! one that was touched; only a touch that hits `--max-msg-timeout` has to look for its place. No timer per message.
 
 use super::SMALL;
+use super::io::Refusal;
 use super::log::Loc;
 use super::store::ledger::Journalled;
 use crate::message::MessageId;
@@ -12,8 +13,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use slab::Slab;
 
-/// A message that a consumer holds.
+/// A message that a consumer holds: one line of the cache, for flights end in any order.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Flight {
     pub(super) id: MessageId,
     pub(super) loc: Loc,
@@ -34,6 +36,8 @@ pub(super) struct FlightList {
 }
 
 const NONE: u32 = u32::MAX;
+// So that a slot of the slab, which may be vacant, is one line too.
+const _: () = assert!(size_of::<Option<Flight>>() == 64);
 
 impl Default for FlightList {
     fn default() -> Self {
@@ -85,15 +89,18 @@ impl Flights {
         self.slots[key as usize].journalled = journalled;
     }
 
-    /// Ends a flight.
+    /// Ends the flight of that id, which the consumer must be holding, whose list this is.
     #[inline]
-    pub(super) fn end(&mut self, list: &mut FlightList, key: u32) -> Flight {
-        self.unlink(list, key);
-        let flight = self.slots.remove(key as usize);
-        if let Ok(entry) = self.by_id.find_entry(hash(flight.id), |&other| other == key) {
-            entry.remove();
+    pub(super) fn land(&mut self, list: &mut FlightList, consumer: u32, id: MessageId) -> Result<Flight, Refusal> {
+        let is_it = |&key: &u32| self.slots[key as usize].id == id;
+        let entry = self.by_id.find_entry(hash(id), is_it).map_err(|_| Refusal::NotInFlight)?;
+        let key = *entry.get();
+        if self.slots[key as usize].consumer != consumer {
+            return Err(Refusal::NotOwner);
         }
-        flight
+        entry.remove();
+        self.unlink(list, key);
+        Ok(self.slots.remove(key as usize))
     }
 
     /// Gives memory back if nothing is in flight.
@@ -101,11 +108,6 @@ impl Flights {
         if self.slots.is_empty() && self.slots.capacity() > SMALL {
             *self = Self::default();
         }
-    }
-
-    /// The consumer that holds a flight.
-    pub(super) fn owner(&self, key: u32) -> u32 {
-        self.slots[key as usize].consumer
     }
 
     /// Moves a deadline.
@@ -116,8 +118,8 @@ impl Flights {
     }
 
     /// The consumer's flight that is due first.
-    pub(super) fn first(&self, list: &FlightList) -> Option<(u32, &Flight)> {
-        self.slots.get(list.head as usize).map(|flight| (list.head, flight))
+    pub(super) fn first(&self, list: &FlightList) -> Option<&Flight> {
+        self.slots.get(list.head as usize)
     }
 
     /// Ends all flights of all consumers, whose lists the caller resets.
