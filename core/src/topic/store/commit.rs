@@ -90,6 +90,27 @@ struct Syncs {
     ops: usize,
 }
 
+/// What a job came to that writes messages, or fsyncs them, and then tells the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// All of it stays. A file may be left that was to be removed.
+    Done,
+    /// The messages do not, and the journal was not told.
+    NoMessages,
+    /// They do, but the journal was not told.
+    NoJournal,
+}
+
+impl Outcome {
+    const fn of(messages_failed: bool, journal: bool) -> Self {
+        match journal {
+            _ if messages_failed => Self::NoMessages,
+            true => Self::Done,
+            false => Self::NoJournal,
+        }
+    }
+}
+
 impl Store {
     /// Whether a commit has something to do, and may.
     fn wants_commit(&self, log: &mut Log, now: Now, flush: bool) -> bool {
@@ -237,6 +258,35 @@ impl Store {
             }
         }
         marks
+    }
+
+    /// Messages of a commit did not get there: they go elsewhere.
+    fn not_written(&mut self, commit: &Commit, log: &mut Log) {
+        self.unwritten += commit.messages;
+        let mut touched = commit.syncs.segments.clone();
+        touched.extend(commit.written.iter().map(|mark| mark.segment).chain(commit.created.iter().copied()));
+        self.retire(&touched, log);
+    }
+
+    /// The messages of a commit are written, and fsynced where it was to do that.
+    fn on_disk(&mut self, commit: &Commit, log: &mut Log, now: Now) {
+        *(if commit.void { &mut self.unwritten } else { &mut self.written }) += commit.messages;
+        self.is_written(&commit.written, log);
+        self.vouch(&commit.syncs, &commit.sealed, log);
+        self.stays(&commit.syncs, log);
+        for number in &commit.created {
+            self.segments.entry(*number).and_modify(|segment| segment.created = true);
+        }
+        for number in &commit.sealed {
+            self.segments.entry(*number).and_modify(|segment| segment.sealed = true);
+        }
+        if self.disk.durable {
+            self.pending.plain -= commit.pending.plain.min(self.pending.plain);
+            self.pending.deferred -= commit.pending.deferred.min(self.pending.deferred);
+            self.synced = commit.end;
+        } else if !self.unsynced.is_empty() {
+            self.sync_due.get_or_insert(now.instant + self.options.sync_timeout);
+        }
     }
 
     fn is_written(&mut self, marks: &[Mark], log: &mut Log) {
@@ -534,66 +584,49 @@ impl Topic {
         }
     }
 
-    fn committed(&mut self, commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
+    fn committed(&mut self, mut commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
         let Some(store) = &mut self.store else { return };
-        let data_failed = result.as_ref().is_err_and(|failed| failed.op < commit.data_ops);
-        let is_anew = data_failed || commit.void;
-        *(if is_anew { &mut store.unwritten } else { &mut store.written }) += commit.messages;
-        if data_failed {
-            let mut touched = commit.syncs.segments.clone();
-            touched.extend(commit.written.iter().map(|mark| mark.segment).chain(commit.created.iter().copied()));
-            store.retire(&touched, &mut self.log);
+        let messages_failed = result.as_ref().is_err_and(|failed| failed.op < commit.data_ops);
+        if messages_failed {
+            store.not_written(&commit, &mut self.log);
         } else {
-            store.is_written(&commit.written, &mut self.log);
-            store.vouch(&commit.syncs, &commit.sealed, &mut self.log);
-            store.stays(&commit.syncs, &mut self.log);
-            for number in &commit.created {
-                store.segments.entry(*number).and_modify(|segment| segment.created = true);
-            }
-            for number in &commit.sealed {
-                store.segments.entry(*number).and_modify(|segment| segment.sealed = true);
-            }
-            if store.disk.durable {
-                store.pending.plain -= commit.pending.plain.min(store.pending.plain);
-                store.pending.deferred -= commit.pending.deferred.min(store.pending.deferred);
-                store.synced = commit.end;
-            } else if !store.unsynced.is_empty() {
-                store.sync_due.get_or_insert(cx.now.instant + store.options.sync_timeout);
-            }
+            store.on_disk(&commit, &mut self.log, cx.now);
         }
-        let has_journal = commit.flush.is_some();
-        let stays = self.flushed(commit.flush, commit.data_ops, &result, cx.now);
+        let flush = commit.flush.take();
+        let has_journal = flush.is_some();
+        let outcome = Outcome::of(messages_failed, self.flushed(flush, commit.data_ops, &result, cx.now));
         let Some(store) = &mut self.store else { return };
-        let mut answers = if commit.is_probe && stays { store.answered_by_journal() } else { Vec::new() };
+        let answers = match outcome {
+            Outcome::Done if commit.is_probe => store.answered_by_journal(),
+            Outcome::NoMessages => Vec::new(),
+            _ if commit.void || commit.is_partial || commit.is_probe => Vec::new(),
+            _ => store.answered(commit.number, has_journal && outcome == Outcome::Done),
+        };
         match result {
-            Err(failed) if data_failed || !stays => store.failed(Lane::Commit, failed.reason, cx.now),
+            Err(failed) if outcome != Outcome::Done => store.failed(Lane::Commit, failed.reason, cx.now),
             // The next one is to show whether messages can be written.
             _ if commit.is_probe && store.wants_commit(&mut self.log, cx.now, false) => {}
             _ => store.succeeded(Lane::Commit),
         }
-        if !data_failed && !commit.void && !commit.is_partial && !commit.is_probe {
-            answers = store.answered(commit.number, has_journal && stays);
-        }
         // What operators have done waits for the journal, unless that cannot be written either.
-        let is_over = has_journal && !stays && !data_failed;
+        let is_over = outcome == Outcome::NoJournal;
         let refused = if store.trouble.refusing { store.answered(u64::MAX, is_over) } else { Vec::new() };
         store.cover_again();
-        let is_shared = answers.iter().any(|(conn, _)| *conn != answers[0].0);
-        if store.disk.durable && is_shared {
+        let is_durable = store.disk.durable;
+        if is_durable && answers.iter().any(|(conn, _)| *conn != answers[0].0) {
             store.rest(cx.out);
         }
-        let fans_out = store.disk.durable;
         answers.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Ok(()), cx.out));
         refused.into_iter().for_each(|(conn, slot)| self.answer(conn, slot, Err(Refusal::NotWritten), cx.out));
-        if fans_out {
+        if is_durable {
             self.fan_out(cx);
         }
     }
 
     fn synced(&mut self, syncing: Syncing, result: Result<(), Failed>, now: Now) {
         let Some(store) = &mut self.store else { return };
-        let data_failed = result.as_ref().is_err_and(|failed| failed.op < syncing.syncs.ops);
-        if data_failed {
+        let messages_failed = result.as_ref().is_err_and(|failed| failed.op < syncing.syncs.ops);
+        if messages_failed {
             if let Some(commit) = &mut store.commit {
                 commit.void = true;
             }
@@ -606,11 +639,11 @@ impl Topic {
             store.sync_due.get_or_insert(now.instant + store.options.sync_timeout);
         }
         let has_journal = syncing.flush.is_some();
-        let journal = self.flushed(syncing.flush, syncing.syncs.ops, &result, now);
+        let outcome = Outcome::of(messages_failed, self.flushed(syncing.flush, syncing.syncs.ops, &result, now));
         let Some(store) = &mut self.store else { return };
-        store.trouble.commit.probed |= has_journal && journal && !data_failed;
+        store.trouble.commit.probed |= has_journal && outcome == Outcome::Done;
         match result {
-            Err(failed) if data_failed || !journal => store.failed(Lane::Sync, failed.reason, now),
+            Err(failed) if outcome != Outcome::Done => store.failed(Lane::Sync, failed.reason, now),
             // The next one is to show whether messages can be fsynced.
             _ if store.trouble.sync.probed && !store.unsynced.is_empty() => store.sync_due = Some(now.instant),
             _ => {
