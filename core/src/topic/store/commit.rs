@@ -1,27 +1,28 @@
-//! Writing: commits, which make messages be on disk, and in default mode fsyncs beside them.
+//! Commits: they make messages be on disk, in durable topics for good, and answer who waits for that.
 
 use super::super::disk::{Data, Failed, Lane, Op};
 use super::super::io::Refusal;
-use super::super::log::{Chunk, Cursor, Loc, Log};
+use super::super::log::{Chunk, Cursor, Log};
 use super::super::{Context, Topic};
 use super::flush::Flush;
-use super::{Closing, Pending, RETRY, Store, WORTH_WRITING, WRITTEN_AT_ONCE};
+use super::sync::{Mark, Syncs};
+use super::trouble::Outcome;
+use super::{Pending, Store, WORTH_WRITING, WRITTEN_AT_ONCE};
 use crate::storage::names::FileName;
 use crate::storage::segment::{self, Region};
 use crate::time::{Now, Timestamp};
-use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 /// A commit under way.
 #[derive(Debug)]
 pub(super) struct Commit {
-    id: u64,
-    number: u64,
+    pub(super) id: u64,
+    pub(super) number: u64,
     written: Vec<Mark>,
     /// How many messages it is the first to write.
     messages: u64,
-    syncs: Syncs,
+    pub(super) syncs: Syncs,
     created: Vec<u32>,
     sealed: Vec<u32>,
     /// Operations that are about messages; the others are about the journal.
@@ -30,7 +31,7 @@ pub(super) struct Commit {
     end: Cursor,
     pub(super) pending: Pending,
     /// An fsync failed meanwhile, and what this one wrote is written anew: it answers nobody.
-    void: bool,
+    pub(super) void: bool,
     /// There was more than it could write: the next one answers, and gives messages to channels.
     is_partial: bool,
     /// The journal alone, to show whether the disk works again.
@@ -38,13 +39,13 @@ pub(super) struct Commit {
 }
 
 impl Commit {
-    const fn new(number: u64, end: Cursor, pending: Pending) -> Self {
+    fn new(number: u64, end: Cursor, pending: Pending) -> Self {
         Self {
             id: 0,
             number,
             written: Vec::new(),
             messages: 0,
-            syncs: Syncs { segments: BTreeSet::new(), marks: Vec::new(), ops: 0 },
+            syncs: Syncs::default(),
             created: Vec::new(),
             sealed: Vec::new(),
             data_ops: 0,
@@ -64,53 +65,6 @@ impl Commit {
     }
 }
 
-/// An fsync under way, beside commits.
-#[derive(Debug)]
-pub(super) struct Syncing {
-    id: u64,
-    syncs: Syncs,
-    /// How many messages were written since the one before it began.
-    messages: u64,
-    flush: Option<Flush>,
-}
-
-/// A chunk, in the segment that it was in, up to an offset.
-#[derive(Clone, Copy, Debug)]
-struct Mark {
-    chunk: u64,
-    segment: u32,
-    end: u32,
-}
-
-/// What fsyncs make stay.
-#[derive(Debug, Default)]
-struct Syncs {
-    segments: BTreeSet<u32>,
-    marks: Vec<Mark>,
-    ops: usize,
-}
-
-/// What a job came to that writes messages, or fsyncs them, and then tells the journal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// All of it stays. A file may be left that was to be removed.
-    Done,
-    /// The messages do not, and the journal was not told.
-    NoMessages,
-    /// They do, but the journal was not told.
-    NoJournal,
-}
-
-impl Outcome {
-    const fn of(messages_failed: bool, journal: bool) -> Self {
-        match journal {
-            _ if messages_failed => Self::NoMessages,
-            true => Self::Done,
-            false => Self::NoJournal,
-        }
-    }
-}
-
 impl Store {
     /// Whether a commit has something to do, and may.
     fn wants_commit(&self, log: &mut Log, now: Now, flush: bool) -> bool {
@@ -123,21 +77,6 @@ impl Store {
         let uncovered = self.replies.last().is_some_and(|reply| reply.commit > self.commits);
         let mut unwritten = || self.open.iter().any(|&chunk| log.chunk(chunk).is_some_and(|it| it.ungiven().is_some()));
         (flush && self.disk.durable) || uncovered || unwritten()
-    }
-
-    /// Whether fsyncs are under way beside which there should be no others: the system tells of an error once, and that
-    /// may be to either.
-    pub(super) fn would_sync_beside_commit(&self) -> bool {
-        self.commit.as_ref().is_some_and(|commit| !commit.syncs.segments.is_empty())
-    }
-
-    /// The same for a commit that would fsync a file of which an fsync is under way.
-    pub(super) fn would_sync_beside_sync(&self) -> bool {
-        let syncs = |number: &u32| match self.segments.get(number) {
-            Some(segment) => !segment.sealed && (self.presses || self.current != Some(*number)),
-            None => false,
-        };
-        self.syncing.as_ref().is_some_and(|syncing| syncing.syncs.segments.iter().any(syncs))
     }
 
     /// The operations that write all that the disk was not given yet, or as much of it as one commit writes.
@@ -243,23 +182,6 @@ impl Store {
         regions
     }
 
-    /// What an fsync of these segments makes stay, once all that the disk was given before is written.
-    fn marks(&self, segments: &BTreeSet<u32>, log: &mut Log) -> Vec<Mark> {
-        let mut marks = Vec::new();
-        if segments.is_empty() {
-            return marks;
-        }
-        for &number in self.unsynced.union(&self.open) {
-            if let Some(chunk) = log.chunk(number)
-                && let Some(placed) = &chunk.placed
-                && segments.contains(&placed.segment)
-            {
-                marks.push(Mark { chunk: number, segment: placed.segment, end: placed.given });
-            }
-        }
-        marks
-    }
-
     /// Messages of a commit did not get there: they go elsewhere.
     fn not_written(&mut self, commit: &Commit, log: &mut Log) {
         self.unwritten += commit.messages;
@@ -301,119 +223,6 @@ impl Store {
         }
     }
 
-    fn stays(&mut self, syncs: &Syncs, log: &mut Log) {
-        for mark in &syncs.marks {
-            let Some(chunk) = log.chunk(mark.chunk) else {
-                self.unsynced.remove(&mark.chunk);
-                self.replaced.remove(&mark.chunk);
-                continue;
-            };
-            if let Some(placed) = &mut chunk.placed
-                && placed.segment == mark.segment
-            {
-                placed.synced = placed.synced.max(mark.end.min(placed.written));
-                if placed.synced == placed.given && placed.given > 0 {
-                    self.evictable.insert(mark.chunk);
-                    self.unsynced.remove(&mark.chunk);
-                    self.replaced.remove(&mark.chunk);
-                }
-            }
-        }
-    }
-
-    /// Takes note of what these fsyncs make stay of their segments, in time for the batch of the journal that follows
-    /// them. A chunk that may still grow, or has more than that, is the end of what is known to be there.
-    fn vouch(&mut self, syncs: &Syncs, sealed: &[u32], log: &mut Log) {
-        let tail = log.tail().map(|tail| tail.number).filter(|_| self.closing.is_none());
-        for number in &syncs.segments {
-            let (mut end, mut limit) = (0, u64::MAX);
-            for mark in syncs.marks.iter().filter(|mark| mark.segment == *number) {
-                let chunk = log.chunk(mark.chunk).and_then(|chunk| chunk.placed.as_ref());
-                let Some(placed) = chunk.filter(|placed| placed.segment == *number) else { continue };
-                let upto = mark.end.max(placed.synced);
-                let safe = if upto == 0 { placed.region } else { placed.records_at() + u64::from(upto) };
-                end = if upto == 0 { end } else { end.max(safe) };
-                if Some(mark.chunk) == tail && Some(*number) == self.current || upto < placed.given {
-                    limit = limit.min(safe);
-                }
-            }
-            if let Some(segment) = self.segments.get_mut(number) {
-                segment.safe.end = segment.safe.end.max(end.min(limit));
-                segment.safe.sealed |= sealed.contains(number);
-            }
-        }
-    }
-
-    /// These files are not to be trusted with anything more: what may not stay in them is written anew elsewhere. They
-    /// stay until that is done, or nobody needs it, for the sake of what somebody may rely on: what was fsynced and, in
-    /// default mode, all that was written, for that was acknowledged, and a new process would find it. What was not
-    /// written, or in a durable topic not fsynced, was promised to nobody.
-    fn retire(&mut self, segments: &BTreeSet<u32>, log: &mut Log) {
-        for number in segments {
-            if let Some(segment) = self.segments.get_mut(number) {
-                (segment.sealed, segment.retired) = (true, true);
-            }
-        }
-        self.current = self.current.filter(|current| !segments.contains(current));
-        for chunk in log.chunks_mut() {
-            let Some(placed) = &chunk.placed else { continue };
-            if !segments.contains(&placed.segment) {
-                continue;
-            }
-            if placed.synced == chunk.end() {
-                chunk.close();
-            } else {
-                let left = placed.segment;
-                let (kept, unjournalled) = (placed.synced.max(placed.kept), placed.unjournalled);
-                let relied_on = if self.disk.durable { kept } else { placed.written.max(kept) };
-                self.unsynced.remove(&chunk.number);
-                if relied_on > 0 {
-                    let before = self.replaced.entry(chunk.number).or_default();
-                    *before = relied_on.max(*before);
-                }
-                self.leave(left);
-                self.place(chunk);
-                chunk.placed.iter_mut().for_each(|placed| (placed.kept, placed.unjournalled) = (kept, unjournalled));
-            }
-        }
-        self.journal.must_checkpoint = true;
-    }
-
-    /// Something was not written: it is tried once more at once, and then every second.
-    fn failed(&mut self, lane: Lane, reason: String, now: Now) {
-        let trouble = if lane == Lane::Sync { &mut self.trouble.sync } else { &mut self.trouble.commit };
-        let again = trouble.reason.is_some();
-        (trouble.reason, trouble.probed) = (Some(reason), false);
-        if again {
-            trouble.retry = Some(now.instant + RETRY);
-            self.trouble.refusing |= lane == Lane::Commit;
-            if let Some(closing) = self.closing
-                && closing != Closing::Said
-            {
-                self.closing = Some(Closing::Failed);
-            }
-        }
-    }
-
-    fn succeeded(&mut self, lane: Lane) {
-        let trouble = if lane == Lane::Sync { &mut self.trouble.sync } else { &mut self.trouble.commit };
-        (trouble.reason, trouble.retry) = (None, None);
-        self.trouble.refusing &= lane != Lane::Commit;
-    }
-
-    /// What is wrong may have passed: a checkpoint, if nothing else, is to show it. Whether it is time for that.
-    fn try_again(&mut self, now: Now) -> bool {
-        let mut is_time = false;
-        for trouble in [&mut self.trouble.commit, &mut self.trouble.sync] {
-            if trouble.retry.is_some() && !trouble.is_waiting(now.instant) {
-                trouble.retry = None;
-                (self.journal.urgent, self.journal.must_checkpoint) = (true, true);
-                is_time = true;
-            }
-        }
-        is_time
-    }
-
     /// Bytes of records that the disk was not given yet.
     fn ungiven(&self, log: &mut Log) -> usize {
         let ungiven = |&chunk: &u64| log.chunk(chunk).and_then(|chunk| chunk.ungiven()).map_or(0, |(_, it)| it.len());
@@ -426,57 +235,7 @@ impl Store {
 }
 
 impl Topic {
-    /// Begins what the disk has to do and may do.
-    pub(in crate::topic) fn pump(&mut self, cx: &mut Context<'_>) {
-        let Some(store) = &mut self.store else { return };
-        store.account(self.log.take_freed());
-        if self.gone || store.closing == Some(Closing::Said) {
-            return;
-        }
-        if store.try_again(cx.now) {
-            self.look_at_replaced();
-        }
-        self.carry_from_disk();
-        self.look_at_what_changed(cx.now);
-        self.begin_sync(cx);
-        self.begin_commit(cx);
-        self.begin_reads(cx);
-        self.evict();
-        self.say_closed(cx);
-    }
-
-    /// What somebody relied on in files that were retired may have ended; then only messages that nobody was promised
-    /// are to be written anew, and the files can go first. On a full disk nothing else would make room for them.
-    fn look_at_replaced(&mut self) {
-        let (Some(store), log) = (&self.store, &self.log) else { return };
-        if store.replaced.is_empty() {
-            return;
-        }
-        let mut needed = BTreeSet::new();
-        let mut need = |loc: Loc| {
-            let number = loc.chunk();
-            let is_relied_on = store.replaced.get(&number).is_some_and(|&end| loc.offset() < end);
-            needed.extend(is_relied_on.then_some(number));
-        };
-        let fresh = self.channels.iter().flat_map(|(_, channel)| channel.fresh_ranges(self.fan));
-        for (begin, end) in fresh.chain([(self.fan, log.end())]) {
-            for &number in store.replaced.keys() {
-                log.first_between(begin, end, number).into_iter().for_each(&mut need);
-            }
-        }
-        self.channels.iter().for_each(|(_, channel)| channel.each_out(|loc, _, _| need(loc)));
-        self.backlog_deferred.iter().for_each(|&(loc, _)| need(loc));
-        let (Some(store), log) = (&mut self.store, &mut self.log) else { return };
-        store.replaced.retain(|&number, _| {
-            let stays = needed.contains(&number);
-            if let Some(placed) = log.chunk(number).filter(|_| !stays).and_then(|chunk| chunk.placed.as_mut()) {
-                placed.kept = 0;
-            }
-            stays
-        });
-    }
-
-    fn begin_commit(&mut self, cx: &mut Context<'_>) {
+    pub(super) fn begin_commit(&mut self, cx: &mut Context<'_>) {
         let flush = self.is_flush_due(cx.now);
         let Some(store) = &mut self.store else { return };
         if !store.wants_commit(&mut self.log, cx.now, flush) {
@@ -520,71 +279,7 @@ impl Topic {
         store.commit = Some(commit);
     }
 
-    /// In default mode fsyncs, and the journal, do not hold up commits.
-    fn begin_sync(&mut self, cx: &mut Context<'_>) {
-        let flush = self.is_flush_due(cx.now);
-        let Some(store) = &mut self.store else { return };
-        if store.disk.durable || store.syncing.is_some() || store.trouble.sync.is_waiting(cx.now.instant) {
-            return;
-        }
-        if store.would_sync_beside_commit() {
-            return;
-        }
-        // What is on the medium can give its memory back.
-        let is_short = self.budget.used() > self.budget.limit() / 2;
-        let log = &mut self.log;
-        // What would be written anew each time that an fsync fails would fill the disk. But a copy is fsynced before
-        // the journal names it.
-        let probes = flush && store.trouble.sync.wants_probe() && store.carry.copies() == 0;
-        // What a commit under way writes no fsync can cover yet.
-        let mut unsynced = |chunk: &u64| log.chunk(*chunk).filter(|chunk| !probes && chunk.has_unsynced())?.segment();
-        let hurry = (is_short || store.closing.is_some()) && store.unsynced.iter().any(|it| unsynced(it).is_some());
-        let many = store.written >= store.options.sync_every.max(1);
-        if !many && !hurry && !flush && store.sync_due.is_none_or(|due| due > cx.now.instant) {
-            return;
-        }
-        let mut syncs = Syncs { segments: store.unsynced.iter().filter_map(unsynced).collect(), ..Syncs::default() };
-        syncs.marks = store.marks(&syncs.segments, &mut self.log);
-        for mark in &mut syncs.marks {
-            let placed = self.log.chunk(mark.chunk).and_then(|chunk| chunk.placed.as_ref());
-            mark.end = placed.map_or(0, |placed| placed.written);
-        }
-        let mut ops: Vec<_> =
-            syncs.segments.iter().map(|&number| Op::Sync { file: FileName::Segment(number) }).collect();
-        syncs.ops = ops.len();
-        // What was not tried is due still.
-        let messages = if probes { 0 } else { core::mem::take(&mut store.written) };
-        store.sync_due = store.sync_due.filter(|_| probes);
-        store.trouble.sync.probed = probes;
-        store.vouch(&syncs, &[], &mut self.log);
-        let flush = if flush { self.flush(cx.now, &mut ops) } else { None };
-        let Some(store) = &mut self.store else { return };
-        if !ops.is_empty() {
-            let id = store.job(Lane::Sync, ops, cx.out);
-            store.syncing = Some(Syncing { id, syncs, messages, flush });
-        }
-    }
-
-    /// Takes the outcome of a job.
-    pub(in crate::topic) fn disk_done(
-        &mut self,
-        id: u64,
-        result: Result<Option<super::super::disk::Loaded>, Failed>,
-        cx: &mut Context<'_>,
-    ) {
-        let Some(store) = &mut self.store else { return };
-        store.account(self.log.take_freed());
-        store.resting.take_if(|resting| *resting == id);
-        if let Some(commit) = store.commit.take_if(|commit| commit.id == id) {
-            self.committed(commit, result.map(|_| ()), cx);
-        } else if let Some(syncing) = store.syncing.take_if(|syncing| syncing.id == id) {
-            self.synced(syncing, result.map(|_| ()), cx.now);
-        } else if let Some(chunk) = store.reads.remove(&id) {
-            self.loaded(chunk, result, cx);
-        }
-    }
-
-    fn committed(&mut self, mut commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
+    pub(super) fn committed(&mut self, mut commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
         let Some(store) = &mut self.store else { return };
         let messages_failed = result.as_ref().is_err_and(|failed| failed.op < commit.data_ops);
         if messages_failed {
@@ -622,54 +317,6 @@ impl Topic {
             self.fan_out(cx);
         }
     }
-
-    fn synced(&mut self, syncing: Syncing, result: Result<(), Failed>, now: Now) {
-        let Some(store) = &mut self.store else { return };
-        let messages_failed = result.as_ref().is_err_and(|failed| failed.op < syncing.syncs.ops);
-        if messages_failed {
-            if let Some(commit) = &mut store.commit {
-                commit.void = true;
-            }
-            store.unwritten += syncing.messages;
-            store.retire(&syncing.syncs.segments, &mut self.log);
-        } else {
-            store.stays(&syncing.syncs, &mut self.log);
-        }
-        if !store.unsynced.is_empty() {
-            store.sync_due.get_or_insert(now.instant + store.options.sync_timeout);
-        }
-        let has_journal = syncing.flush.is_some();
-        let outcome = Outcome::of(messages_failed, self.flushed(syncing.flush, syncing.syncs.ops, &result, now));
-        let Some(store) = &mut self.store else { return };
-        store.trouble.commit.probed |= has_journal && outcome == Outcome::Done;
-        match result {
-            Err(failed) if outcome != Outcome::Done => store.failed(Lane::Sync, failed.reason, now),
-            // The next one is to show whether messages can be fsynced.
-            _ if store.trouble.sync.probed && !store.unsynced.is_empty() => store.sync_due = Some(now.instant),
-            _ => {
-                store.succeeded(Lane::Sync);
-                if store.commit.is_none() && store.messages_given(&mut self.log) {
-                    // There is nothing left that a commit could show.
-                    store.succeeded(Lane::Commit);
-                }
-            }
-        }
-    }
 }
 
-impl Store {
-    /// Whoever was not answered by a commit that failed is covered by the next one.
-    fn cover_again(&mut self) {
-        let next = self.commits + 1;
-        let begun = self.commit.as_ref().map_or(next, |commit| commit.number);
-        self.replies.iter_mut().filter(|reply| reply.commit < begun).for_each(|reply| reply.commit = next);
-    }
-
-    /// What was to be given to channels is dropped.
-    pub(in crate::topic) fn drop_pending(&mut self) {
-        self.pending = Pending::default();
-        if let Some(commit) = &mut self.commit {
-            commit.pending = Pending::default();
-        }
-    }
-}
+impl Store {}

@@ -14,10 +14,13 @@ pub(super) mod ledger;
 mod placing;
 mod reading;
 mod restore;
+mod sync;
+mod trouble;
 
-use super::disk::{Disk, Job, Lane, Op};
+use super::disk::{Disk, Failed, Job, Lane, Loaded, Op};
 use super::io::{ConnId, Effects, Slot};
 use super::log::{Chunk, Cursor, Log, Placed};
+use super::{Context, Topic};
 use crate::name::ChannelName;
 use crate::options::Options;
 use crate::storage::journal::{Incarnation, Safe};
@@ -25,13 +28,14 @@ use crate::storage::segment;
 use crate::time::{Duration, Instant};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use carry::Carry;
-use commit::{Commit, Syncing};
+use commit::Commit;
 use flush::Journal;
 use reading::Salvage;
+use sync::Syncing;
+use trouble::Trouble;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -140,40 +144,6 @@ struct Reply {
     slot: Slot,
 }
 
-/// What is wrong with the disk.
-#[derive(Debug, Default)]
-struct Trouble {
-    commit: LaneTrouble,
-    sync: LaneTrouble,
-    read: LaneTrouble,
-    /// Files that nobody needs could not be removed; everything else goes on.
-    remove: LaneTrouble,
-    /// What failed was tried once more in new files, and failed again: publishes are refused.
-    refusing: bool,
-}
-
-/// What is wrong with one lane.
-#[derive(Debug, Default)]
-struct LaneTrouble {
-    /// Why the last job failed.
-    reason: Option<String>,
-    /// When to try again.
-    retry: Option<Instant>,
-    /// Since messages were last tried, the journal was, on its own.
-    probed: bool,
-}
-
-impl LaneTrouble {
-    fn is_waiting(&self, now: Instant) -> bool {
-        self.retry.is_some_and(|retry| retry > now)
-    }
-
-    /// Whether the journal should show first that the disk works again.
-    const fn wants_probe(&self) -> bool {
-        self.reason.is_some() && !self.probed
-    }
-}
-
 /// The topic was told to write everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Closing {
@@ -183,8 +153,6 @@ enum Closing {
     Said,
 }
 
-/// How long what is wrong is left alone.
-const RETRY: Duration = Duration::from_secs(1);
 /// What several publishers of a durable topic give for a share in the next commit: less than most fsyncs take.
 const MOMENT: Duration = Duration::from_micros(100);
 /// So many bytes to be written are worth a commit of their own.
@@ -194,6 +162,41 @@ const WORTH_WRITING: usize = 128 * 1024;
 const WRITTEN_AT_ONCE: usize = if cfg!(test) { 4 * 1024 } else { 16 * 1024 * 1024 };
 /// How long a change in a durable topic's channels may wait for the journal.
 const FLUSH: Duration = Duration::from_millis(100);
+
+impl Topic {
+    /// Begins what the disk has to do and may do.
+    pub(super) fn pump(&mut self, cx: &mut Context<'_>) {
+        let Some(store) = &mut self.store else { return };
+        store.account(self.log.take_freed());
+        if self.gone || store.closing == Some(Closing::Said) {
+            return;
+        }
+        if store.try_again(cx.now) {
+            self.look_at_replaced();
+        }
+        self.carry_from_disk();
+        self.look_at_what_changed(cx.now);
+        self.begin_sync(cx);
+        self.begin_commit(cx);
+        self.begin_reads(cx);
+        self.evict();
+        self.say_closed(cx);
+    }
+
+    /// Takes the outcome of a job.
+    pub(super) fn disk_done(&mut self, id: u64, result: Result<Option<Loaded>, Failed>, cx: &mut Context<'_>) {
+        let Some(store) = &mut self.store else { return };
+        store.account(self.log.take_freed());
+        store.resting.take_if(|resting| *resting == id);
+        if let Some(commit) = store.commit.take_if(|commit| commit.id == id) {
+            self.committed(commit, result.map(|_| ()), cx);
+        } else if let Some(syncing) = store.syncing.take_if(|syncing| syncing.id == id) {
+            self.synced(syncing, result.map(|_| ()), cx.now);
+        } else if let Some(chunk) = store.reads.remove(&id) {
+            self.loaded(chunk, result, cx);
+        }
+    }
+}
 
 impl Store {
     pub(super) fn new(disk: Disk, options: Arc<Options>, synced: Cursor) -> Self {
@@ -231,23 +234,6 @@ impl Store {
             trouble: Trouble::default(),
             closing: None,
         }
-    }
-
-    /// Why the disk cannot be relied upon, if so.
-    pub(super) fn health(&self) -> Result<(), &str> {
-        let Trouble { commit, sync, read, remove, .. } = &self.trouble;
-        let reason = [commit, sync, read, remove].into_iter().find_map(|lane| lane.reason.as_deref());
-        reason.map_or(Ok(()), Err)
-    }
-
-    /// Whether there is no trouble with what is written.
-    fn can_write(&self) -> bool {
-        self.trouble.commit.reason.is_none() && self.trouble.sync.reason.is_none()
-    }
-
-    /// Whether what must be written is refused.
-    pub(super) const fn refuses(&self) -> bool {
-        self.trouble.refusing
     }
 
     /// When it wants the topic to be called, at the latest.
@@ -385,6 +371,14 @@ impl Store {
         self.first_gone = self.first_gone.into_iter().chain([channel]).min();
         self.journal.gone.push((channel, name));
         self.journal.urgent = true;
+    }
+
+    /// What was to be given to channels is dropped.
+    pub(super) fn drop_pending(&mut self) {
+        self.pending = Pending::default();
+        if let Some(commit) = &mut self.commit {
+            commit.pending = Pending::default();
+        }
     }
 
     fn job(&mut self, lane: Lane, ops: Vec<Op>, out: &mut Effects) -> u64 {
