@@ -318,5 +318,3 @@ impl Topic {
         }
     }
 }
-
-impl Store {}
