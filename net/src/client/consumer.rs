@@ -4,7 +4,7 @@
 //! In: answers from any task or thread. Out: messages, one at a time. Nothing waits under the lock, no task is spawned
 //! and nothing of the application is called there.
 
-use super::clock::Clock;
+use super::clock::{Clock, Next, keep_time};
 use super::consumer_builder::{ConsumerBuilder, GiveUp};
 use super::events::{Listener, guarded};
 use super::line::{Line, Terms};
@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::Notify;
-use tokio::time::sleep_until;
 
 /// Consumes a channel of a topic, from all nsqds that have the topic.
 ///
@@ -119,7 +118,7 @@ impl Consumer {
             wake: Notify::new(),
             news: Notify::new(),
         });
-        tokio::spawn(keep_time(Arc::clone(&shared)));
+        tokio::spawn(Arc::clone(&shared).run());
         Self(shared)
     }
 
@@ -218,6 +217,13 @@ impl Shared {
         if news {
             self.news.notify_one();
         }
+    }
+
+    /// Works in the background until the client has ended.
+    async fn run(self: Arc<Self>) {
+        let next = || self.lock().next();
+        let tick = || self.handle(Input::Tick);
+        keep_time(self.clock, &self.wake, next, |work| self.perform(work), tick).await;
     }
 
     fn perform(self: &Arc<Self>, work: Work) {
@@ -319,35 +325,17 @@ impl State {
         self.stopped && self.serving == 0
     }
 
+    fn next(&mut self) -> Next<Work> {
+        match self.work.pop_front() {
+            Some(work) => Next::Work(work),
+            None if self.stopped => Next::End,
+            None => Next::Wait(self.machine.deadline()),
+        }
+    }
+
     /// What has timed out while it waited here comes again, and need not be handled twice.
     fn next_ready(&mut self) -> Option<(Delivery, Arc<str>)> {
         let machine = &self.machine;
         std::iter::from_fn(|| self.ready.pop_front()).find(|(delivery, _)| machine.is_in_flight(delivery.number))
-    }
-}
-
-/// Asks, connects, tells and calls the machine when it is due, until the consumer has ended.
-async fn keep_time(shared: Arc<Shared>) {
-    shared.handle(Input::Tick);
-    loop {
-        let due = {
-            let mut state = shared.lock();
-            if let Some(work) = state.work.pop_front() {
-                drop(state);
-                shared.perform(work);
-                continue;
-            }
-            if state.stopped {
-                return;
-            }
-            state.machine.deadline()
-        };
-        let far = Duration::from_secs(3600);
-        let due = due.map_or_else(|| tokio::time::Instant::now() + far, |due| shared.clock.at(due));
-        tokio::select! {
-            biased;
-            () = shared.wake.notified() => {}
-            () = sleep_until(due) => shared.handle(Input::Tick),
-        }
     }
 }

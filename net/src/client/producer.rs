@@ -3,7 +3,7 @@
 //!
 //! In: publishes from any task. Out: a result for each. Nothing waits under the lock, and no task is spawned there.
 
-use super::clock::Clock;
+use super::clock::{Clock, Next, keep_time};
 use super::error::PublishError;
 use super::events::Listener;
 use super::line::{Line, Terms};
@@ -17,7 +17,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::sleep_until;
 
 /// Publishes to one nsqd or several; cheap to clone.
 ///
@@ -102,7 +101,7 @@ impl Producer {
             wake: Notify::new(),
             ended: Notify::new(),
         });
-        tokio::spawn(keep_time(Arc::clone(&shared)));
+        tokio::spawn(Arc::clone(&shared).run());
         Self(Arc::new(Handle(shared)))
     }
 
@@ -240,6 +239,13 @@ impl Shared {
         }
     }
 
+    /// Works in the background until the client has ended.
+    async fn run(self: Arc<Self>) {
+        let next = || self.lock().next();
+        let tick = || self.handle(Input::Tick);
+        keep_time(self.clock, &self.wake, next, |work| self.perform(work), tick).await;
+    }
+
     fn perform(self: &Arc<Self>, work: Work) {
         match work {
             Work::Connect(id, line) => {
@@ -309,38 +315,18 @@ impl State {
         self.stopped && self.serving == 0
     }
 
-    fn work(&mut self) -> Option<Work> {
+    fn next(&mut self) -> Next<Work> {
         if let Some(notice) = self.notices.pop_front() {
-            return Some(Work::Tell(notice));
+            return Next::Work(Work::Tell(notice));
         }
         // What is not wanted any more has no line.
-        std::iter::from_fn(|| self.connects.pop_front())
-            .find_map(|conn| self.lines.get(&conn).map(|line| Work::Connect(conn, Arc::clone(line))))
-    }
-}
-
-/// Connects, tells and calls the machine when it is due, until the producer has ended.
-async fn keep_time(shared: Arc<Shared>) {
-    shared.handle(Input::Tick);
-    loop {
-        let due = {
-            let mut state = shared.lock();
-            if let Some(work) = state.work() {
-                drop(state);
-                shared.perform(work);
-                continue;
-            }
-            if state.stopped {
-                return;
-            }
-            state.machine.deadline()
-        };
-        let far = Duration::from_secs(3600);
-        let due = due.map_or_else(|| tokio::time::Instant::now() + far, |due| shared.clock.at(due));
-        tokio::select! {
-            biased;
-            () = shared.wake.notified() => {}
-            () = sleep_until(due) => shared.handle(Input::Tick),
+        let lines = &self.lines;
+        let connect = std::iter::from_fn(|| self.connects.pop_front())
+            .find_map(|conn| lines.get(&conn).map(|line| Work::Connect(conn, Arc::clone(line))));
+        match connect {
+            Some(work) => Next::Work(work),
+            None if self.stopped => Next::End,
+            None => Next::Wait(self.machine.deadline()),
         }
     }
 }
