@@ -49,7 +49,8 @@ pub struct IdMaker {
     node: u64,
     tick: i64,
     sequence: u16,
-    id: [u8; 16],
+    /// The last id, as a number: written byte by byte and then read as a whole it would stall.
+    id: u128,
 }
 
 const EPOCH_TICK: i64 = 1_288_834_974_288;
@@ -58,7 +59,7 @@ const IDS_PER_TICK: u16 = 4096;
 impl IdMaker {
     /// A maker for a node id below 1,024.
     pub fn new(node: u16) -> Self {
-        Self { node: u64::from(node) & 0x3ff, tick: i64::MIN, sequence: IDS_PER_TICK, id: [0; 16] }
+        Self { node: u64::from(node) & 0x3ff, tick: i64::MIN, sequence: IDS_PER_TICK, id: 0 }
     }
 
     /// The next id, for a message published at `time`.
@@ -72,16 +73,15 @@ impl IdMaker {
         }
         // The sequence is the id's last three digits, so the other thirteen are written once a tick.
         let sequence = self.sequence;
-        self.id[13] = HEX[usize::from(sequence >> 8)];
-        self.id[14] = HEX[usize::from(sequence >> 4 & 15)];
-        self.id[15] = HEX[usize::from(sequence & 15)];
+        let digit = |at: u16| u128::from(HEX[usize::from(sequence >> at & 15)]) << (2 * at);
+        self.id = self.id & !0xff_ffff | digit(8) | digit(4) | digit(0);
         self.sequence += 1;
-        MessageId(self.id)
+        self.last()
     }
 
     /// The last id that was made; zeros if none was.
     pub const fn last(&self) -> MessageId {
-        MessageId(self.id)
+        MessageId(self.id.to_be_bytes())
     }
 
     /// Whatever the clock says, ids are larger than this one from now on.
@@ -89,7 +89,7 @@ impl IdMaker {
         let digits = core::str::from_utf8(&id.0).ok();
         if let Some(number) = digits.and_then(|digits| u64::from_str_radix(digits, 16).ok()) {
             self.tick = ((number >> 22) as i64).wrapping_add(EPOCH_TICK);
-            (self.id, self.sequence) = (id.0, IDS_PER_TICK);
+            (self.id, self.sequence) = (u128::from_be_bytes(id.0), IDS_PER_TICK);
         }
     }
 
@@ -97,9 +97,8 @@ impl IdMaker {
         self.tick = tick;
         self.sequence = 0;
         let id = ((tick.wrapping_sub(EPOCH_TICK) as u64) << 22) | (self.node << 12);
-        for (at, digit) in self.id.iter_mut().enumerate() {
-            *digit = HEX[(id >> (60 - 4 * at) & 15) as usize];
-        }
+        let digits = (0..16).map(|at| HEX[(id >> (60 - 4 * at) & 15) as usize]);
+        self.id = digits.fold(0, |id, digit| id << 8 | u128::from(digit));
     }
 }
 

@@ -6,7 +6,7 @@
 
 use super::consumers::Consumers;
 use super::deferred::{Deferred, DeferredQueue};
-use super::flights::{Flight, Flights, NewFlight};
+use super::flights::{Flights, Landed, NewFlight};
 use super::io::{ConnId, Consumer, Effects, Refusal, ToConn};
 use super::log::{Cursor, FRAME_HEADER, Loc, Log, Step, Unavailable, write_frame};
 use super::store::ledger::Ledger;
@@ -323,7 +323,7 @@ impl Channel {
         self.consumers.get_mut(consumer).requeued += 1;
         let due = (!delay.is_zero()).then(|| turn.now.instant + delay);
         if let Some(ledger) = &mut self.ledger {
-            ledger.lands(&flight, due, turn.log);
+            ledger.lands(flight, due, turn.log);
         }
         match due {
             Some(due) => self.defer(flight.loc, flight.attempts, due, turn),
@@ -358,7 +358,7 @@ impl Channel {
                 let Ok(flight) = self.land(consumer, flight.id) else { break };
                 *turn.budget -= STEP;
                 if let Some(ledger) = &mut self.ledger {
-                    ledger.lands(&flight, None, turn.log);
+                    ledger.lands(flight, None, turn.log);
                 }
                 self.counters.timed_out += 1;
                 self.put_back(flight.loc, flight.attempts);
@@ -617,14 +617,7 @@ impl Channel {
         let flight = NewFlight { id, loc, attempts: delivery, consumer: to, deadline, delivered: now };
         let key = match self.flights.start(&mut consumer.flights, flight) {
             Ok(key) => key,
-            Err(twin_due) => {
-                // An imported backlog may hold an id twice; the second one waits for the first.
-                *turn.budget -= STEP;
-                if let Some(ledger) = &mut self.ledger {
-                    ledger.out(loc, attempts, Some(twin_due), fresh, turn.log);
-                }
-                return self.defer(loc, attempts, twin_due, turn);
-            }
+            Err(twin_due) => return self.wait_for_twin(Deferred { due: twin_due, loc, attempts }, fresh, turn),
         };
         if let Some(ledger) = &mut self.ledger {
             self.flights.journalled(key, ledger.takes_off(loc, fresh));
@@ -634,6 +627,17 @@ impl Channel {
         write_frame(payload, delivery, &mut turn.out.to(consumer.conn, &mut consumer.group).frames);
         *turn.budget -= size as isize;
         turn.wake_at(deadline);
+    }
+
+    /// An imported backlog may hold an id twice; the second one waits for the first.
+    #[cold]
+    fn wait_for_twin(&mut self, twin: Deferred, fresh: bool, turn: &mut Turn<'_>) {
+        *turn.budget -= STEP;
+        let Deferred { due, loc, attempts } = twin;
+        if let Some(ledger) = &mut self.ledger {
+            ledger.out(loc, attempts, Some(due), fresh, turn.log);
+        }
+        self.defer(loc, attempts, due, turn);
     }
 
     /// What was taken turns out to be damaged.
@@ -664,9 +668,9 @@ impl Channel {
 
     /// Takes a message back from the consumer that must be holding it.
     #[inline]
-    fn land(&mut self, consumer: u32, id: MessageId) -> Result<Flight, Refusal> {
-        let flight = self.flights.land(&mut self.consumers.get_mut(consumer).flights, consumer, id)?;
+    fn land(&mut self, consumer: u32, id: MessageId) -> Result<Landed, Refusal> {
+        let landed = self.flights.land(&mut self.consumers.get_mut(consumer).flights, consumer, id)?;
         self.consumers.landed(consumer);
-        Ok(flight)
+        Ok(landed)
     }
 }

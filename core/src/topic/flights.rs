@@ -28,6 +28,14 @@ pub(super) struct Flight {
     next: u32,
 }
 
+/// What counts of a flight that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Landed {
+    pub(super) loc: Loc,
+    pub(super) attempts: u16,
+    pub(super) journalled: Journalled,
+}
+
 /// The flights of one consumer, earliest deadline first; the links are in the flights.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FlightList {
@@ -91,7 +99,7 @@ impl Flights {
 
     /// Ends the flight of that id, which the consumer must be holding, whose list this is.
     #[inline]
-    pub(super) fn land(&mut self, list: &mut FlightList, consumer: u32, id: MessageId) -> Result<Flight, Refusal> {
+    pub(super) fn land(&mut self, list: &mut FlightList, consumer: u32, id: MessageId) -> Result<Landed, Refusal> {
         let is_it = |&key: &u32| self.slots[key as usize].id == id;
         let entry = self.by_id.find_entry(hash(id), is_it).map_err(|_| Refusal::NotInFlight)?;
         let key = *entry.get();
@@ -100,7 +108,8 @@ impl Flights {
         }
         entry.remove();
         self.unlink(list, key);
-        Ok(self.slots.remove(key as usize))
+        let Flight { loc, attempts, journalled, .. } = self.slots.remove(key as usize);
+        Ok(Landed { loc, attempts, journalled })
     }
 
     /// Gives memory back if nothing is in flight.

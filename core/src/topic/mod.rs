@@ -421,14 +421,15 @@ impl Topic {
     }
 
     fn answer_publish(&mut self, from: ConnId, slot: Slot, result: Result<bool, Refusal>, out: &mut Effects) {
-        let has_part = self.store.as_deref_mut().is_some_and(|store| store.take_part(from, slot));
-        match (result, self.store.as_deref_mut()) {
+        let Some(store) = self.store.as_deref_mut() else {
+            return self.answer(from, slot, result.map(|_| ()), out);
+        };
+        let has_part = store.take_part(from, slot);
+        match result {
             // No commit need come that would say so.
-            (Ok(false), Some(store)) if has_part && store.refuses() => {
-                self.answer(from, slot, Err(Refusal::NotWritten), out);
-            }
-            (Ok(waits), Some(store)) if waits || has_part => store.answer_later(from, slot, false),
-            (result, _) => self.answer(from, slot, result.map(|_| ()), out),
+            Ok(false) if has_part && store.refuses() => self.answer(from, slot, Err(Refusal::NotWritten), out),
+            Ok(waits) if waits || has_part => store.answer_later(from, slot, false),
+            result => self.answer(from, slot, result.map(|_| ()), out),
         }
     }
 

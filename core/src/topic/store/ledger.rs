@@ -5,7 +5,7 @@
 //! chunks count, for the others go with the process.
 
 use super::super::Channel;
-use super::super::flights::Flight;
+use super::super::flights::Landed;
 use super::super::log::{Loc, Log};
 use crate::storage::journal::Incarnation;
 use crate::time::Instant;
@@ -66,8 +66,8 @@ impl Ledger {
     }
 
     /// A flight ends, and the message is put back, or deferred.
-    pub(in crate::topic) fn lands(&mut self, flight: &Flight, due: Option<Instant>, log: &Log) {
-        let Flight { loc, attempts, journalled, .. } = *flight;
+    pub(in crate::topic) fn lands(&mut self, flight: Landed, due: Option<Instant>, log: &Log) {
+        let Landed { loc, attempts, journalled } = flight;
         if log.is_placed(loc) && (journalled != Journalled::This || due.is_some()) {
             self.changes.insert(loc, Change::Out { attempts, due, first: journalled == Journalled::Nothing });
         }
