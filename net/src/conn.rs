@@ -34,6 +34,9 @@ const READ_GROWTH: usize = 8;
 /// So many commands in a small read are worth one of their own: those behind them need not wait for more to come.
 const READ_COMMANDS: usize = 16;
 const READ_SMALL: usize = READ_MIN * READ_GROWTH;
+/// The same as `READ_MIN` for a consumer, a hundred FINs: the messages that take their place leave while those behind
+/// are handled, and the two sides need not take turns.
+const READ_FINS: usize = READ_MIN / 2;
 /// Bytes of replies that may wait for a peer that does not read them, before its commands are not read either.
 const REPLIES_MAX: usize = 1024 * 1024;
 /// The same for a consumer, whose commands are always read: beyond that, and a message, it is disconnected.
@@ -288,10 +291,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conn<S> {
         } else {
             self.session.read(self.broker.now(), &mut self.input, &mut self.commands);
         }
+        let least = if self.subscribed.is_some() { READ_FINS } else { READ_MIN };
         self.read = match bytes {
             _ if bytes == room => READ_MAX.min(self.read * READ_GROWTH),
-            ..=READ_MIN => READ_MIN,
-            ..=READ_SMALL if self.commands.len() >= READ_COMMANDS => READ_MIN,
+            ..=READ_MIN => least,
+            ..=READ_SMALL if self.commands.len() >= READ_COMMANDS => least,
             _ => self.read,
         };
         Ok(true)
