@@ -279,6 +279,7 @@ impl Topic {
         store.commit = Some(commit);
     }
 
+    /// Takes note of what came of a commit, and answers whom it decides about.
     pub(super) fn committed(&mut self, mut commit: Commit, result: Result<(), Failed>, cx: &mut Context<'_>) {
         let Some(store) = &mut self.store else { return };
         let messages_failed = result.as_ref().is_err_and(|failed| failed.op < commit.data_ops);

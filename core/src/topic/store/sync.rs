@@ -93,6 +93,7 @@ impl Store {
         }
     }
 
+    /// These fsyncs are done.
     pub(super) fn stays(&mut self, syncs: &Syncs, log: &mut Log) {
         for mark in &syncs.marks {
             let Some(chunk) = log.chunk(mark.chunk) else {
@@ -160,6 +161,7 @@ impl Topic {
         }
     }
 
+    /// Takes note of what came of fsyncs beside commits.
     pub(super) fn synced(&mut self, syncing: Syncing, result: Result<(), Failed>, now: Now) {
         let Some(store) = &mut self.store else { return };
         let messages_failed = result.as_ref().is_err_and(|failed| failed.op < syncing.syncs.ops);

@@ -61,10 +61,12 @@ impl LaneTrouble {
 
 impl Outcome {
     pub(super) const fn of(messages_failed: bool, journal: bool) -> Self {
-        match journal {
-            _ if messages_failed => Self::NoMessages,
-            true => Self::Done,
-            false => Self::NoJournal,
+        if messages_failed {
+            Self::NoMessages
+        } else if journal {
+            Self::Done
+        } else {
+            Self::NoJournal
         }
     }
 }
